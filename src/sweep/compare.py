@@ -1,0 +1,111 @@
+"""Finished runs -> one row per configuration; pure functions over records."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweep.run import Record
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "eval_loss": False,
+    "eval_accuracy": True,
+    "eval_f1": True,
+    "test_loss": False,
+    "test_accuracy": True,
+    "test_f1": True,
+    "train_runtime_s": False,
+    "train_samples_per_second": True,
+    "peak_memory_mib": False,
+}
+"""Direction of every metric that is ranked; sizes are facts of a strategy and are not."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over replicates, with its 95 % interval if there are two or more."""
+
+    mean: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration: its replicates differ in nothing but the seed."""
+
+    name: str
+    strategy: str
+    trains: str
+    finished: int
+    failures: tuple[str, ...]
+    metrics: dict[str, Interval]
+
+
+def compare(records: Sequence[Record]) -> list[Row]:
+    """Group replicates and average them, in the order in which configurations were run."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(configuration(record), []).append(record)
+    return [_row(name, group) for name, group in groups.items()]
+
+
+def configuration(record: Record) -> str:
+    """The run's name without its seed."""
+    return " ".join(word for word in record.name.split() if not word.startswith("seed="))
+
+
+def best(rows: Sequence[Row], metric: str) -> set[str]:
+    """Names of the rows with the best mean; none where fewer than two can be compared."""
+    found = {row.name: row.metrics[metric].mean for row in rows if metric in row.metrics}
+    if len(found) < 2:
+        return set()
+    target = max(found.values()) if HIGHER_IS_BETTER[metric] else min(found.values())
+    return {name for name, value in found.items() if value == target}
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and Student's t interval at 95 %."""
+    from scipy.stats import t
+
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return Interval(mean, n)
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return Interval(mean, n, mean - half, mean + half)
+
+
+def rollup(rows: Sequence[Row]) -> dict[str, float]:
+    """Flat metrics for the summary run: `<configuration>/<metric>_mean`, `_ci_low`, `_ci_high`."""
+    found = {}
+    for row in rows:
+        for metric, value in row.metrics.items():
+            key = f"{row.name.replace('=', ' ')}/{metric}"
+            found[f"{key}_mean"] = value.mean
+            if value.low is not None and value.high is not None:
+                found |= {f"{key}_ci_low": value.low, f"{key}_ci_high": value.high}
+    return found
+
+
+def _row(name: str, group: Sequence[Record]) -> Row:
+    finished = [record for record in group if record.status == "FINISHED"]
+    metrics = sorted({metric for record in finished for metric in record.metrics})
+    values = {
+        metric: [record.metrics[metric] for record in finished if metric in record.metrics]
+        for metric in metrics
+    }
+    return Row(
+        name=name,
+        strategy=group[0].strategy,
+        trains=next((r.tags["sweep.trains"] for r in finished), ""),
+        finished=len(finished),
+        failures=tuple(
+            f"{record.name}: {record.status}: {record.reason}"
+            for record in group
+            if record.status != "FINISHED"
+        ),
+        metrics={metric: interval(found) for metric, found in values.items()},
+    )

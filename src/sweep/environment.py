@@ -1,0 +1,73 @@
+"""In which world a run took place: versions, hardware and the state of the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = (
+    "sweep",
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "mlflow",
+    "numpy",
+    "pandas",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Versions, hardware and git state, for environment.json and the run's tags."""
+    import psutil
+
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": device_name(),
+        "cpu_count": os.cpu_count(),
+        "memory_mib": psutil.virtual_memory().total // 2**20,
+        "platform": platform.platform(),
+        "hostname": platform.node(),
+        "git": git_state(),
+    }
+
+
+def device_name() -> str:
+    """Name of the first GPU, else of the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
+    return str(name or platform.machine())
+
+
+def git_state() -> str:
+    """Commit of the current directory's repository, with `-dirty` for uncommitted changes."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

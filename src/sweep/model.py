@@ -1,0 +1,302 @@
+"""A pretrained encoder with a fresh head: configuration -> folder -> model and tokenizer.
+
+The only importer of `AutoModel*` and `AutoTokenizer`. Everything that can be told from the files
+alone is checked before transformers is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.config import Config, ConfigError, ModelConfig
+from sweep.data import check_sha256, find
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+Parts = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be frozen, in evaluation mode on the CPU."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    parts: Parts
+    new_names: frozenset[str]
+    """Backbone tensors that the checkpoint lacks: freshly initialised, so they train as the head
+    does under every strategy."""
+
+
+def local_folder(cfg: ModelConfig) -> Path | None:
+    """The folder that `name_or_path` means, or None when it is the name of a hub model.
+
+    Raises:
+        ConfigError: A folder that is not there, or lacks what a model needs.
+    """
+    name = cfg.name_or_path
+    path = find(name)
+    if path.is_dir():
+        _check_folder(path, cfg)
+        return path
+    if name.startswith(("pkg://", ".", "/", "~")) or name.count("/") > 1 or path.exists():
+        raise ConfigError(
+            f"model.name_or_path={name!r} is not a folder (looked at {path.absolute()})."
+            " Give a folder with config.json and model.safetensors, or a hub name like"
+            " 'google-bert/bert-base-multilingual-cased'."
+        )
+    return None
+
+
+def fetch(cfg: ModelConfig) -> Path:
+    """The folder with the model's files, downloaded once if it is a hub model.
+
+    Raises:
+        ConfigError: The hub cannot be reached, does not know the name, or has no safetensors.
+    """
+    folder = local_folder(cfg)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    if cfg.trust_remote_code:
+        patterns.append("*.py")
+    try:
+        folder = Path(
+            snapshot_download(cfg.name_or_path, revision=cfg.revision, allow_patterns=patterns)
+        )
+    except Exception as error:  # HTTP, DNS, validation and cache errors share no base class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"model.name_or_path={cfg.name_or_path!r} cannot be had from the hub: {reason}"
+            " Check the name and the network. Offline, give the folder of a saved model, or use"
+            " model=minilm, which needs no network."
+        ) from None
+    _check_folder(folder, cfg)
+    return folder
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """SHA-256 over the weight files and the files that shape model and tokens, by content."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
+            with file.open("rb") as stream:
+                digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
+    """The model without its weights, on the meta device: names and shapes at no cost.
+
+    Raises:
+        ConfigError: No text classifier, an unknown family, or too few positions.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model_config = _model_config(fetch(cfg.model), cfg, num_labels)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(
+            model_config, trust_remote_code=cfg.model.trust_remote_code
+        )
+    return model, parts_of(cfg, model_config.model_type, _names(model))
+
+
+def load(cfg: Config, label_names: Sequence[str]) -> Loaded:
+    """Load weights and tokenizer; the head is drawn from `cfg.seed`, whatever the folder holds.
+
+    Raises:
+        ConfigError: As `build_empty`, or a folder whose tokenizer cannot be used.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+    folder = fetch(cfg.model)
+    model_config = _model_config(folder, cfg, len(label_names))
+    model_config.id2label = dict(enumerate(label_names))
+    model_config.label2id = {name: i for i, name in enumerate(label_names)}
+    set_seed(cfg.seed)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        config=model_config,
+        dtype="float32",
+        use_safetensors=True,
+        trust_remote_code=cfg.model.trust_remote_code,
+        ignore_mismatched_sizes=True,  # a head for another number of labels is replaced anyway
+        output_loading_info=True,
+    )
+    parts = parts_of(cfg, model_config.model_type, _names(model))
+    set_seed(cfg.seed)
+    _draw_head(model, str(parts["head"]))
+    head = re.compile(str(parts["head"]))
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    return Loaded(
+        model,
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.model.trust_remote_code),
+        parts,
+        frozenset(name for name in fresh & set(_names(model)) if not head.fullmatch(name)),
+    )
+
+
+def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
+    """The part patterns of a model, its own or its family's.
+
+    Raises:
+        ConfigError: The family is unknown, or there is no pattern for the head.
+    """
+    parts = cfg.model.parts or cfg.families.get(family)
+    if parts is None:
+        raise ConfigError(_unknown_family(cfg, family, names))
+    if not parts.get("head"):
+        raise ConfigError(
+            f"model.parts of {cfg.model.name!r} does not say what the head is called."
+            " Add a line `head: PATTERN`; the head always trains."
+        )
+    return parts
+
+
+def layer_indices(names: Sequence[str], parts: Parts) -> dict[str, int]:
+    """Layer index of every parameter that belongs to a layer."""
+    pattern = parts.get("layers")
+    if not pattern:
+        return {}
+    found = {name: re.fullmatch(pattern, name) for name in names}
+    return {name: int(match[1]) for name, match in found.items() if match}
+
+
+def _check_folder(folder: Path, cfg: ModelConfig) -> None:
+    """What the files alone can tell; all mistakes at once."""
+    where, errors = f"model.name_or_path={cfg.name_or_path!r}", []
+    if not (folder / "config.json").is_file():
+        errors.append(f"{where} has no config.json. Save the model with save_pretrained().")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
+        errors.append(
+            f"{where} has pickled weights only ({', '.join(pickled)}), and unpickling runs code."
+            " Save it again with a transformers of version 5, which writes model.safetensors."
+            if pickled
+            else f"{where} has no weights. It needs model.safetensors."
+        )
+    if not any((folder / name).is_file() for name in TOKENIZER):
+        errors.append(
+            f"{where} has no tokenizer. Save it there with AutoTokenizer's save_pretrained()."
+        )
+    if errors:
+        raise ConfigError(*errors)
+    if cfg.weights_sha256:
+        check_sha256(folder / WEIGHTS[0], cfg.weights_sha256, "model.weights_sha256")
+
+
+def check_positions(cfg: Config) -> list[str]:
+    """Complain about limits that a local config.json states, without importing transformers."""
+    folder = local_folder(cfg.model)
+    if folder is None:
+        return []
+    try:
+        values = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise ConfigError(
+            f"model.name_or_path={cfg.model.name_or_path!r} has a damaged config.json: {error}."
+        ) from None
+    return _limit_errors(
+        cfg, values.get("max_position_embeddings"), values.get("model_type", "")
+    ) + _count_errors(cfg, values.get("num_hidden_layers") or values.get("n_layers"))
+
+
+def _limit_errors(cfg: Config, positions: int | None, family: str) -> list[str]:
+    if not positions or positions < 0:
+        return []
+    # RoBERTa and its kin number positions from the padding index on, which costs two.
+    usable = positions - 2 if "roberta" in family or family == "camembert" else positions
+    if cfg.data.max_length <= usable:
+        return []
+    return [
+        f"data.max_length={cfg.data.max_length} is more than the {usable} positions of the model"
+        f" {cfg.model.name!r}. Lower data.max_length."
+    ]
+
+
+def _count_errors(cfg: Config, layers: int | None) -> list[str]:
+    if cfg.freeze.count is None or layers is None or cfg.freeze.count <= layers:
+        return []
+    return [
+        f"freeze.count={cfg.freeze.count} is more than the {layers} layers of the model"
+        f" {cfg.model.name!r}. Use a count from 1 to {layers}."
+    ]
+
+
+def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    where = f"model.name_or_path={cfg.model.name_or_path!r}"
+    try:
+        found = AutoConfig.from_pretrained(
+            folder, num_labels=num_labels, trust_remote_code=cfg.model.trust_remote_code
+        )
+    except (ValueError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{where} has a config.json that cannot be used: {reason}") from None
+    auto_map = getattr(found, "auto_map", None) or {}
+    known = type(found) in AutoModelForSequenceClassification._model_mapping
+    if not known and "AutoModelForSequenceClassification" not in auto_map:
+        raise ConfigError(
+            f"{where} is of type {found.model_type!r}, which has no text classifier in"
+            " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
+        )
+    positions = getattr(found, "max_position_embeddings", None)
+    errors = _limit_errors(cfg, positions, found.model_type)
+    errors += _count_errors(cfg, getattr(found, "num_hidden_layers", None))
+    if errors:
+        raise ConfigError(*errors)
+    found.problem_type = "single_label_classification"
+    return found
+
+
+def _draw_head(model: PreTrainedModel, pattern: str) -> None:
+    """Initialise the head anew, so that no strategy starts from a head trained elsewhere."""
+    import torch
+
+    head = re.compile(pattern)
+    with torch.no_grad():
+        for prefix, module in model.named_modules():
+            names = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
+            if names and all(head.fullmatch(name) for name in names):
+                for parameter in module.parameters(recurse=False):
+                    # from_pretrained marks loaded tensors so that _init_weights skips them.
+                    parameter.__dict__.pop("_is_hf_initialized", None)
+                module.__dict__.pop("_is_hf_initialized", None)
+                model._init_weights(module)
+
+
+def _names(model: PreTrainedModel) -> list[str]:
+    return [name for name, _ in model.named_parameters()]
+
+
+def _unknown_family(cfg: Config, family: str, names: Sequence[str]) -> str:
+    shapes = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", name) for name in names)
+    layer = next((name for name in shapes if ".N." in name), "encoder.layer.N.x")
+    prefix = re.escape(layer.split(".N.")[0])
+    return os.linesep.join(
+        [
+            f"model {cfg.model.name!r} is of the family {family!r}, whose parts have no names yet."
+            " Its parameters are:",
+            *(f"  {name}" for name in shapes),
+            "Put these lines, with your patterns, into a YAML file in conf/model:",
+            "  parts:",
+            r"    embeddings: .*embeddings\..*",
+            rf"    layers: {prefix}\.(\d+)\..*",
+            rf"    attention: {prefix}\.\d+\.attention\..*",
+            r"    head: classifier\..*",
+        ]
+    )

@@ -1,0 +1,38 @@
+"""Figures as files; the only module that imports matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sklearn.metrics import confusion_matrix as count_pairs
+
+
+def confusion_matrix(
+    labels: Sequence[str],
+    predictions: Sequence[str],
+    label_names: Sequence[str],
+    folder: Path,
+    split: str,
+) -> None:
+    """Write confusion_matrix.png: rows are labels, columns predictions, shade is the row's share."""
+    from matplotlib.figure import Figure
+
+    counts = count_pairs(labels, predictions, labels=list(label_names))
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    size = 2.5 + 0.5 * len(label_names)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # A `$` would start a formula.
+    names = [str(name).replace("$", r"\$")[:20] for name in label_names]
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=45, ha="right")
+    axes.set_yticks(ticks, names)
+    axes.set(xlabel="prediction", ylabel="label", title=f"{split} split")
+    if len(names) <= 20:
+        for i in ticks:
+            for j in ticks:
+                shade = "white" if shares[i, j] > 0.5 else "black"
+                axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=shade)
+    figure.savefig(folder / "confusion_matrix.png", dpi=120)

@@ -1,0 +1,83 @@
+"""What has to hold before anything is trained: readable data, usable models, a place to write.
+
+Reads files but imports neither torch nor transformers, so that a mistake shows within seconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep import data, model, run, track
+from sweep.compose import Job
+from sweep.config import ConfigError
+
+ROOT = Path("mlruns")
+"""Everything a sweep leaves goes there, in the current directory."""
+MIN_FREE_MIB = 200
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A job whose data and model files were looked at."""
+
+    job: Job
+    key: str
+    num_labels: int
+
+
+def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
+    """Read every data file and look at every model folder once; all mistakes together.
+
+    Raises:
+        ConfigError: Before anything is trained.
+    """
+    errors: list[str] = []
+    seen: dict[str, Any] = {}
+
+    def once(key: str, function: Any, *arguments: Any) -> Any:
+        if key not in seen:
+            try:
+                seen[key] = function(*arguments)
+            except ConfigError as error:
+                errors.extend(error.messages)
+                seen[key] = None
+        return seen[key]
+
+    once("root", check_root, ROOT)
+    checked = []
+    for job in jobs:
+        cfg = job.cfg
+        once(f"tracking {cfg.tracking}", track.check, cfg.tracking)
+        splits = once(f"data {cfg.data}", data.load_splits, cfg.data)
+        weights = once(f"model {cfg.model}", run.weights_fingerprint, cfg)
+        if splits is not None and weights is not None:
+            errors.extend(model.check_positions(cfg))
+            key = run.run_key(cfg, splits.fingerprint, weights)
+            checked.append(Checked(job, key, len(splits.label_names)))
+    if errors:
+        raise ConfigError(*errors)
+    return checked
+
+
+def check_root(root: Path) -> None:
+    """Make sure that results can be written before hours are spent on them."""
+    try:
+        root.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{root.absolute()} cannot be written ({error.strerror}). Results go to mlruns/ of the"
+            " current directory; start from a directory of yours."
+        ) from None
+    free = shutil.disk_usage(root).free // 2**20
+    if free < MIN_FREE_MIB:
+        raise ConfigError(
+            f"{root.absolute()} has {free} MiB left, and a sweep needs {MIN_FREE_MIB}."
+            " Free some space, or start from a directory on another disk."
+        )

@@ -1,0 +1,267 @@
+"""One run from configuration to record; reads as the table of contents of the whole flow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from sweep import environment, model
+from sweep.config import Config
+from sweep.data import NAMES, Encoded, Splits, encode, load_splits
+from sweep.freeze import FreezeReport, apply_freeze, describe
+from sweep.track import Store
+
+Progress = Callable[[dict[str, float], int, int], None]
+"""Takes metrics, the optimizer step and the number of steps of the run."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything a process needs to do one run."""
+
+    name: str
+    cfg: Config
+    swept: dict[str, str]
+    key: str
+    """Content hash of all that determines the result."""
+    sweep_id: str
+    folder: Path
+    store: Store
+    run_id: str = ""
+    """Id in the store, once the run has begun."""
+
+
+@dataclass
+class Record:
+    """What a run leaves; one JSON file per run, and the rows of every comparison."""
+
+    run_id: str
+    name: str
+    strategy: str
+    status: str
+    reason: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str:
+    """Hash of the resolved choices and of the content of data and weights.
+
+    Names, paths and where results go do not enter; a file moved elsewhere is the same file.
+    """
+    choices = asdict(cfg)
+    del choices["tracking"], choices["families"], choices["trainer"]["save_model"]
+    choices["data"] = {"max_length": cfg.data.max_length}
+    choices["model"] = {"parts": cfg.model.parts}
+    choices["optimizer"]["learning_rate"] = cfg.learning_rate
+    del choices["freeze"]["learning_rate"]
+    content = json.dumps([choices, data_fingerprint, weights_fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def preflight(cfg: Config, num_labels: int) -> FreezeReport:
+    """Everything that can go wrong without data and weights, in a second.
+
+    Raises:
+        ConfigError: As `model.build_empty`, `apply_freeze` and `train.training_arguments`.
+    """
+    from sweep import train
+
+    train.resolve_precision(cfg.trainer, train.resolve_device(cfg.trainer))
+    empty, parts = model.build_empty(cfg, num_labels)
+    return apply_freeze(empty, parts, cfg.freeze)
+
+
+def run(spec: RunSpec, progress: Progress) -> Record:
+    """Train one configuration with one seed and record it; the store's run stays open."""
+    from sweep import train
+
+    started = time.time()
+    set_threads(spec.cfg)
+    splits = load_splits(spec.cfg.data)
+    loaded = model.load(spec.cfg, splits.label_names)
+    report = apply_freeze(loaded.model, loaded.parts, spec.cfg.freeze, loaded.new_names)
+    encoded = {
+        name: encode(getattr(splits, name), loaded.tokenizer, spec.cfg.data, name != "train")
+        for name in NAMES
+    }
+    record = _open_record(spec, splits, encoded, report, loaded.new_names)
+    curves: list[tuple[dict[str, float], int, float]] = []
+
+    def on_metrics(metrics: dict[str, float], step: int, steps: int) -> None:
+        curves.append((metrics, step, time.time()))
+        progress(metrics, step, steps)
+
+    checkpoints = spec.folder / "checkpoints"
+    result, trainer = train.train(
+        loaded.model, loaded.tokenizer, encoded, spec.cfg, checkpoints, on_metrics
+    )
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    record.metrics |= result.metrics
+    record.metrics["total_runtime_s"] = time.time() - started
+    if spec.cfg.trainer.save_model:
+        trainer.save_model(str(spec.folder / "model"))
+    _write_artifacts(spec, splits, report, result.probabilities)
+    spec.store.log_curves(spec.run_id, curves)
+    final = max((step for _, step, _ in curves), default=0)
+    spec.store.log(spec.run_id, record.metrics, step=final)
+    spec.store.add_artifacts(spec.run_id, spec.folder)
+    record.status = "FINISHED"
+    return record
+
+
+def set_threads(cfg: Config) -> None:
+    """Pin the number of CPU threads: sums in another order give other last bits."""
+    import torch
+
+    torch.set_num_threads(threads(cfg))
+
+
+def threads(cfg: Config) -> int:
+    """CPU threads a run uses."""
+    import psutil
+
+    return cfg.trainer.num_threads or psutil.cpu_count(logical=False) or 1
+
+
+def _open_record(
+    spec: RunSpec,
+    splits: Splits,
+    encoded: dict[str, Encoded],
+    report: FreezeReport,
+    new_names: frozenset[str],
+) -> Record:
+    """Store what is known before training, so that a failed run can be read too."""
+    record = Record(
+        run_id=spec.run_id,
+        name=spec.name,
+        strategy=spec.cfg.freeze.name,
+        status="RUNNING",
+        params=_params(spec, splits),
+        metrics=_sizes(report),
+        tags=_tags(spec, report),
+        notes=[*splits.notes, *_encoding_notes(encoded, spec.cfg), *_new_notes(new_names)],
+    )
+    spec.store.describe(spec.run_id, record.params, record.tags)
+    spec.store.log_data(spec.run_id, splits, spec.cfg.data.path or str(spec.cfg.data.dataset))
+    for note in record.notes:
+        print(note)
+    return record
+
+
+def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
+    from sweep import train
+
+    cfg = spec.cfg
+    device = train.resolve_device(cfg.trainer)
+    params = {
+        "freeze": cfg.freeze.name,
+        "model": cfg.model.name,
+        "data": cfg.data.name,
+        "seed": cfg.seed,
+        "optim": cfg.optimizer.optim,
+        "learning_rate": cfg.learning_rate,
+        "num_train_epochs": cfg.trainer.num_train_epochs,
+        "max_steps": cfg.trainer.max_steps,
+        "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
+        "max_length": cfg.data.max_length,
+        "precision": train.resolve_precision(cfg.trainer, device),
+        "num_labels": len(splits.label_names),
+        "train_examples": len(splits.train),
+    }
+    swept = {k: v for k, v in spec.swept.items() if k.rpartition(".")[2] not in params}
+    return {**params, **swept}
+
+
+def _tags(spec: RunSpec, report: FreezeReport) -> dict[str, str]:
+    world = environment.describe()
+    about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
+    return {
+        "sweep.key": spec.key,
+        "sweep.trains": describe(spec.cfg.freeze),
+        "sweep.device": str(world["device"]),
+        "sweep.num_threads": str(threads(spec.cfg)),
+        "sweep.git": world["git"],
+        **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
+        "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
+    }
+
+
+def _sizes(report: FreezeReport) -> dict[str, float]:
+    return {
+        "trainable_params": report.trainable_params,
+        "total_params": report.total_params,
+        "trainable_fraction": report.trainable_fraction,
+        # What save_model writes: every weight of the model in fp32.
+        "checkpoint_mib": report.total_params * 4 / 2**20,
+    }
+
+
+def _encoding_notes(encoded: dict[str, Encoded], cfg: Config) -> list[str]:
+    texts = sum(len(part) for part in encoded.values())
+    cut = sum(part.truncated for part in encoded.values())
+    return [f"{cut / texts:.1%} of the texts are longer than data.max_length={cfg.data.max_length}"]
+
+
+def _new_notes(new_names: frozenset[str]) -> list[str]:
+    if not new_names:
+        return []
+    names = ", ".join(sorted(new_names))
+    return [f"not in the checkpoint, so freshly drawn and trained with the head: {names}"]
+
+
+def _write_artifacts(
+    spec: RunSpec, splits: Splits, report: FreezeReport, probabilities: dict[str, np.ndarray]
+) -> None:
+    from sweep import plots
+
+    folder = spec.folder
+    OmegaConf.save(OmegaConf.structured(spec.cfg), folder / "config.yaml")
+    (folder / "freeze.json").write_text(report.to_json(), "utf-8")
+    (folder / "environment.json").write_text(json.dumps(environment.describe(), indent=1), "utf-8")
+    name = "test" if "test" in probabilities else "validation"
+    predictions = predictions_table(getattr(splits, name), probabilities[name], splits.label_names)
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    plots.confusion_matrix(
+        predictions["label"], predictions["prediction"], splits.label_names, folder, name
+    )
+
+
+def predictions_table(
+    split: Any, probabilities: np.ndarray, label_names: list[str]
+) -> pd.DataFrame:
+    """One row per text: id, label, prediction, and the probability of each class."""
+    names = np.array(label_names)
+    table = pd.DataFrame(
+        {
+            "id": split.ids,
+            "label": names[split.labels],
+            "prediction": names[probabilities.argmax(-1)],
+        }
+    )
+    return table.join(pd.DataFrame(probabilities, columns=[f"p_{name}" for name in label_names]))
+
+
+def write_record(record: Record, folder: Path) -> None:
+    """Save the record beside the run's other files, so that nothing depends on the store."""
+    (folder / "record.json").write_text(json.dumps(asdict(record), indent=1), "utf-8")
+
+
+def weights_fingerprint(cfg: Config) -> str:
+    """Content hash of the pretrained files, or of the hub name before they are fetched."""
+    folder = model.local_folder(cfg.model)
+    if folder is None:
+        return f"{cfg.model.name_or_path}@{cfg.model.revision}"
+    return model.weights_fingerprint(folder)

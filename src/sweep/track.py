@@ -1,0 +1,224 @@
+"""The record of sweeps and runs in MLflow, the only module that imports it.
+
+A `Store` is a plain address that can be sent to another process. With tracking switched off it
+has none, and every call does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from filelock import FileLock
+
+from sweep.config import ConfigError, TrackingConfig
+from sweep.data import NAMES, Splits
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Read when mlflow is imported; its defaults print a line per run and send usage data.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Address of an MLflow experiment, or of nothing."""
+
+    uri: str | None
+    experiment_id: str = ""
+    nested: bool = False
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """Connection of this process."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def start_sweep(self, name: str, description: str) -> str:
+        """Create the summary run of a sweep; returns its id, or `name` when nothing is tracked."""
+        if self.uri is None:
+            return name
+        tags = {"sweep.kind": "sweep", "mlflow.note.content": description}
+        return self._create(name, tags)
+
+    def start_run(self, sweep_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Create the MLflow run of one training, with status RUNNING."""
+        if self.uri is None:
+            return name
+        own = {"sweep.kind": "run", "sweep.id": sweep_id, **tags}
+        if self.nested:
+            own["mlflow.parentRunId"] = sweep_id
+        return self._create(name, own)
+
+    def _create(self, name: str, tags: dict[str, str]) -> str:
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+    def log(
+        self, run_id: str, metrics: Mapping[str, float], step: int = 0, timestamp_s: float = 0.0
+    ) -> None:
+        """Store metrics of one step."""
+        self.log_curves(run_id, [(metrics, step, timestamp_s or time.time())])
+
+    def log_curves(
+        self, run_id: str, points: Sequence[tuple[Mapping[str, float], int, float]]
+    ) -> None:
+        """Store metrics of many steps in few requests; each point is (metrics, step, seconds)."""
+        if self.uri is None:
+            return
+        from mlflow.entities import Metric
+
+        found = [
+            Metric(key, float(value), int(at * 1000), step)
+            for metrics, step, at in points
+            for key, value in metrics.items()
+        ]
+        for start in range(0, len(found), 1000):  # the server's limit for one request
+            self.client.log_batch(run_id, metrics=found[start : start + 1000])
+
+    def describe(
+        self, run_id: str, params: Mapping[str, Any] = {}, tags: Mapping[str, str] = {}
+    ) -> None:
+        """Store parameters and tags."""
+        if self.uri is None:
+            return
+        from mlflow.entities import Param, RunTag
+
+        self.client.log_batch(
+            run_id,
+            params=[Param(k, str(v)) for k, v in params.items()],
+            tags=[RunTag(k, str(v)) for k, v in tags.items()],
+        )
+
+    def log_data(self, run_id: str, splits: Splits, source: str) -> None:
+        """Record which data went in, one dataset per split, for MLflow's lineage."""
+        if self.uri is None:
+            return
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        self.client.log_inputs(
+            run_id,
+            [
+                DatasetInput(
+                    Dataset(
+                        name=source,
+                        digest=splits.fingerprint[:32],
+                        source_type="local",
+                        source=json.dumps({"uri": source}),
+                        profile=json.dumps({"num_rows": len(getattr(splits, name))}),
+                    ),
+                    [InputTag("mlflow.data.context", name)],
+                )
+                for name in NAMES
+                if len(getattr(splits, name))
+            ],
+        )
+
+    def add_artifacts(self, run_id: str, folder: Path, subfolder: str | None = None) -> None:
+        """Copy a folder's content to the run's artifacts."""
+        if self.uri is not None:
+            self.client.log_artifacts(run_id, str(folder), subfolder)
+
+    def add_file(self, run_id: str, path: Path) -> None:
+        """Copy one file to the run's artifacts."""
+        if self.uri is not None:
+            self.client.log_artifact(run_id, str(path))
+
+    def finish(self, run_id: str, status: str, reason: str = "") -> None:
+        """End a run as FINISHED, FAILED or KILLED."""
+        if self.uri is None:
+            return
+        if reason:
+            self.client.set_tag(run_id, "sweep.status_reason", reason[:5000])
+        self.client.set_terminated(run_id, status)
+
+    def ui_command(self) -> str:
+        """What opens the web interface."""
+        if self.uri is None or self.uri.startswith("http"):
+            return ""
+        return f"mlflow ui --backend-store-uri {self.uri} --host 127.0.0.1 --port 5000"
+
+    def compare_url(self, run_ids: Sequence[str]) -> str:
+        """Address of MLflow's page that compares these runs."""
+        if self.uri is None:
+            return ""
+        base = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        runs, experiments = (
+            quote(json.dumps(list(ids))) for ids in (run_ids, [self.experiment_id])
+        )
+        return f"{base.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def check(cfg: TrackingConfig) -> None:
+    """Complain within seconds about a server that does not answer.
+
+    MLflow itself retries for minutes.
+    """
+    if not cfg.enabled or not cfg.uri or not cfg.uri.startswith("http"):
+        return
+    try:
+        urllib.request.urlopen(f"{cfg.uri.rstrip('/')}/health", timeout=5)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ConfigError(
+            f"tracking.uri={cfg.uri!r} does not answer ({reason}). Start the server, correct the"
+            " address, or use tracking=local."
+        ) from None
+
+
+def open_store(cfg: TrackingConfig, root: Path) -> Store:
+    """Create or open the store, once per sweep and before its first run.
+
+    A fresh SQLite file that several processes open at once breaks for good, so it is made under
+    a lock; WAL lets runs write while others read.
+    """
+    if not cfg.enabled:
+        return Store(None)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    database = root.absolute() / "mlflow.db"
+    uri = cfg.uri or f"sqlite:///{database}"
+    artifacts = None if cfg.uri else (root.absolute() / "artifacts").as_uri()
+    with FileLock(f"{database}.lock") if not cfg.uri else contextlib.nullcontext():
+        client = MlflowClient(uri)
+        experiment = _experiment(client, cfg.experiment_name, artifacts)
+        if not cfg.uri:
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+    return Store(uri, experiment, cfg.nested)
+
+
+def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return str(client.create_experiment(name, artifact_location=artifacts))
+    except MlflowException as error:
+        raise ConfigError(
+            f"tracking.uri cannot be used: {str(error).splitlines()[0]}."
+            " Correct tracking.uri or tracking.experiment_name."
+        ) from None
+    if found.lifecycle_stage != "active":
+        raise ConfigError(
+            f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
+            " another name."
+        )
+    return str(found.experiment_id)
