@@ -131,8 +131,8 @@ def help_text(config_dir: str | None) -> str:
         "usage: python -m sweep [GROUP=OPTION[,OPTION...]] [KEY=VALUE[,VALUE...]] ...",
         "",
         "Trains every combination of the choices given and says which fine-tuning strategy wins,",
-        "which are tied and what each costs. Several values make a sweep. Without arguments the",
-        "standard comparison freeze=attention,full,none runs on built-in data and a built-in model.",
+        "which are tied and what each costs. Several values make a sweep. Without arguments, the",
+        "standard comparison freeze=attention,full,none runs on built-in data and model.",
     ]
     found = options(config_dir)
     width = max(len(name) for group in GROUPS for name in found[group]) + 2

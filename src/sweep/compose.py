@@ -222,9 +222,7 @@ def _diagnose(line: list[str]) -> list[str]:
 
 def _explain(override: str, error: str) -> str:
     key, _, value = override.partition("=")
-    kind = re.search(
-        r"could not be converted to (\w+)|is incompatible with type hint '(.+?)'", error
-    )
+    kind = re.search(r"be converted to (\w+)|is incompatible with type hint '(.+?)'", error)
     if kind:
         wanted = (kind[1] or kind[2]).replace("typing.", "").replace("Union", "one of ")
         return f"{key}={value!r} has the wrong type. It has to be: {wanted}."
@@ -235,11 +233,9 @@ def _try_compose(
     overrides: Sequence[str | None], return_hydra_config: bool = False
 ) -> DictConfig | str:
     try:
-        return compose(
-            "config",
-            overrides=[text for text in overrides if text],
-            return_hydra_config=return_hydra_config,
-        )
+        kept = [text for text in overrides if text]
+        found = compose("config", overrides=kept, return_hydra_config=return_hydra_config)
+        return cast(DictConfig, found)
     except (HydraException, OmegaConfBaseException) as error:
         return _plain(error.__cause__ or error)
 

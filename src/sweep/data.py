@@ -225,7 +225,7 @@ def _read_table(file: Path, key: str, cfg: DataConfig) -> pd.DataFrame:
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.apply(lambda column: column.map(lambda v: "" if pd.isna(v) else str(v)))
+    return frame.map(lambda value: "" if pd.isna(value) else str(value))
 
 
 def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, source: str) -> pd.DataFrame:
@@ -415,7 +415,8 @@ def _random_split(frame: pd.DataFrame, cfg: DataConfig) -> dict[str, pd.DataFram
     share = float(cfg.validation_size or 0)
     share = share if share < 1 else share / len(frame)
     generator = torch.Generator().manual_seed(cfg.split_seed)
-    parts = torch.utils.data.random_split(range(len(frame)), [share, 1 - share], generator)  # type: ignore[arg-type]
+    rows: Any = range(len(frame))
+    parts = torch.utils.data.random_split(rows, [share, 1 - share], generator)
     validation, train = (frame.iloc[list(part.indices)] for part in parts)
     return {"train": train, "validation": validation, "test": frame.iloc[:0]}
 
@@ -463,8 +464,10 @@ def _rows(size: Size, total: int) -> int:
 
 def _check_classes(parts: dict[str, pd.DataFrame], label_names: Sequence[str]) -> None:
     """Every class has to occur in train, or nothing can learn it."""
-    counts = {name: part["label"].value_counts() for name, part in parts.items()}
-    total = sum(count.reindex(range(len(label_names)), fill_value=0) for count in counts.values())
+    counts = {
+        name: np.bincount(p["label"], minlength=len(label_names)) for name, p in parts.items()
+    }
+    total = sum(counts.values(), np.zeros(len(label_names), np.int64))
     splits = sum(1 for part in parts.values() if len(part))
     rare = [f"{label_names[i]!r} ({n})" for i, n in enumerate(total) if n < splits]
     if rare:
@@ -472,7 +475,7 @@ def _check_classes(parts: dict[str, pd.DataFrame], label_names: Sequence[str]) -
             f"These classes have fewer rows than there are splits ({splits}):"
             f" {', '.join(rare)}. Remove those rows, or merge the class into another."
         )
-    absent = [name for i, name in enumerate(label_names) if i not in counts["train"].index]
+    absent = [name for i, name in enumerate(label_names) if not counts["train"][i]]
     if absent:
         raise ConfigError(f"The train split has no row of: {_shorten(absent)}.")
 

@@ -7,6 +7,7 @@ and not the sweep. A process that ends without a word is recorded by its parent.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -144,7 +145,8 @@ def _death(code: int | None) -> str:
 
 
 def _preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) -> None:
-    reports, errors = [], []
+    reports: list[FreezeReport] = []
+    errors: list[str] = []
     for cfg, num_labels in configs:
         try:
             reports.append(preflight(cfg, num_labels))

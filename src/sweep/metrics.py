@@ -29,7 +29,7 @@ class Accuracy(evaluate.Metric):
 
 
 class MacroF1(evaluate.Metric):
-    """Mean of the classes' F1, each class counting alike; one that is never predicted right counts 0."""
+    """Mean of the classes' F1; a class that is never predicted right counts as 0."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(**_INFO)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sklearn.metrics import confusion_matrix as count_pairs
 
 
 def confusion_matrix(
-    labels: Sequence[str],
-    predictions: Sequence[str],
+    labels: Iterable[str],
+    predictions: Iterable[str],
     label_names: Sequence[str],
     folder: Path,
     split: str,
 ) -> None:
-    """Write confusion_matrix.png: rows are labels, columns predictions, shade is the row's share."""
+    """Write confusion_matrix.png: rows are labels, columns predictions, shades shares of a row."""
     from matplotlib.figure import Figure
 
-    counts = count_pairs(labels, predictions, labels=list(label_names))
+    counts = count_pairs(list(labels), list(predictions), labels=list(label_names))
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     size = 2.5 + 0.5 * len(label_names)
     figure = Figure(figsize=(size, size), layout="constrained")

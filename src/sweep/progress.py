@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
@@ -25,12 +24,7 @@ class View(Protocol):
 
     def __enter__(self) -> View: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class LiveView:
@@ -55,9 +49,9 @@ class LiveView:
 
     def step(self, metrics: dict[str, float], step: int, steps: int) -> None:
         """Move the run's bar."""
-        loss = metrics.get("train_loss")
-        note = {"note": f"loss {loss:.3f}"} if loss is not None else {}
-        self._bars.update(self._run, completed=step, total=steps, **note)
+        self._bars.update(self._run, completed=step, total=steps)
+        if "train_loss" in metrics:
+            self._bars.update(self._run, note=f"loss {metrics['train_loss']:.3f}")
 
     def end(self, message: str) -> None:
         """Print the outcome above the bars."""
