@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test lint format ui clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/installed ## Create .venv and install everything, pinned by constraints.txt
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sweep needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,peft,dev]'
+	touch $@
+
+sweep: setup ## Run the standard comparison; ARGS="freeze=none,full seed=0,1" passes overrides
+	$(BIN)/python -m sweep $(ARGS)
+
+test: setup ## Run lint, type check and the test suite
+	$(MAKE) lint
+	$(BIN)/python -m pytest
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: setup ## Open MLflow's interface on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
+
+clean: ## Remove what builds and tests leave; results in mlruns/ stay
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
