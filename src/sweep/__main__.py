@@ -7,7 +7,7 @@ finished, 1 when one did not, 2 for a mistake in what was asked for, 130 after C
 from __future__ import annotations
 
 import argparse
-import os
+import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 def new_sweep_folder(parent: Path) -> Path:
     """Make a folder that no other sweep has, not even one started in the same second."""
     parent.mkdir(exist_ok=True)
-    folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.getpid()}"
+    folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
     folder.mkdir()
     return folder
 
