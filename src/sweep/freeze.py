@@ -132,7 +132,8 @@ def _patterns(names: list[str], parts: Parts, strategy: FreezeConfig) -> dict[st
         elif parts[part] is not None:  # null: the family has none, and says so
             matched = _matching(names, parts, part, strategy)
             wanted[f"{part}: {parts[part]}"] = matched
-    if strategy.parts and len(wanted) == 1:
+    head, *others = wanted.values()
+    if strategy.parts and not set().union(*others) - head:
         raise ConfigError(
             f"freeze.parts={strategy.parts} of the strategy {strategy.name!r}: this model has none"
             " of these parts, so nothing but the head would train. Use freeze=full for that."
