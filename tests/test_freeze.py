@@ -1,0 +1,476 @@
+"""Which tensors train under each strategy, against names written out by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from conftest import FAMILIES, SIZES, save_tokenizer
+from helpers import compose
+
+from sweep import freeze, model
+from sweep.config import Config, ConfigError, FreezeConfig
+
+SavedModel = Callable[[str], Path]
+STRATEGIES = (
+    "none",
+    "attention",
+    "full",
+    "all_layers",
+    "feed_forward",
+    "top_layers",
+    "layer_norm",
+    "bias",
+)
+# Adapters and stages do more than choose tensors.
+TESTED_ELSEWHERE = {"lora", "dora", "ia3", "qlora", "gradual"}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A two-layer model's tensors by hand; `*` stands for weight and bias, `{i}` for 0 and 1."""
+
+    embeddings: str
+    attention: str
+    feed_forward: str
+    pooler: str
+    head: str
+    norms: str
+    """Those of the names above that belong to a normalisation."""
+
+    def names(self, stems: str, layers: tuple[int, ...] = (0, 1)) -> set[str]:
+        """All names that a list of stems stands for."""
+        one_per_layer = {stem.replace("{i}", str(i)) for stem in stems.split() for i in layers}
+        both = [(stem[:-1] + "weight", stem[:-1] + "bias") for stem in one_per_layer if "*" in stem]
+        return {stem for stem in one_per_layer if "*" not in stem}.union(*both)
+
+    @property
+    def everything(self) -> set[str]:
+        groups = (self.embeddings, self.attention, self.feed_forward, self.pooler, self.head)
+        return self.names(" ".join(groups))
+
+
+BERT = Anatomy(
+    embeddings="""
+        bert.embeddings.word_embeddings.weight
+        bert.embeddings.position_embeddings.weight
+        bert.embeddings.token_type_embeddings.weight
+        bert.embeddings.LayerNorm.*""",
+    attention="""
+        bert.encoder.layer.{i}.attention.self.query.*
+        bert.encoder.layer.{i}.attention.self.key.*
+        bert.encoder.layer.{i}.attention.self.value.*
+        bert.encoder.layer.{i}.attention.output.dense.*
+        bert.encoder.layer.{i}.attention.output.LayerNorm.*""",
+    feed_forward="""
+        bert.encoder.layer.{i}.intermediate.dense.*
+        bert.encoder.layer.{i}.output.dense.*
+        bert.encoder.layer.{i}.output.LayerNorm.*""",
+    pooler="bert.pooler.dense.*",
+    head="classifier.*",
+    norms="""
+        bert.embeddings.LayerNorm.*
+        bert.encoder.layer.{i}.attention.output.LayerNorm.*
+        bert.encoder.layer.{i}.output.LayerNorm.*""",
+)
+ROBERTA = Anatomy(
+    embeddings=BERT.embeddings.replace("bert.", "roberta."),
+    attention=BERT.attention.replace("bert.", "roberta."),
+    feed_forward=BERT.feed_forward.replace("bert.", "roberta."),
+    pooler="",
+    head="classifier.dense.* classifier.out_proj.*",
+    norms=BERT.norms.replace("bert.", "roberta."),
+)
+ELECTRA = Anatomy(
+    embeddings=BERT.embeddings.replace("bert.", "electra.") + " electra.embeddings_project.*",
+    attention=BERT.attention.replace("bert.", "electra."),
+    feed_forward=BERT.feed_forward.replace("bert.", "electra."),
+    pooler="",
+    head="classifier.dense.* classifier.out_proj.*",
+    norms=BERT.norms.replace("bert.", "electra."),
+)
+DISTILBERT = Anatomy(
+    embeddings="""
+        distilbert.embeddings.word_embeddings.weight
+        distilbert.embeddings.position_embeddings.weight
+        distilbert.embeddings.LayerNorm.*""",
+    attention="""
+        distilbert.transformer.layer.{i}.attention.q_lin.*
+        distilbert.transformer.layer.{i}.attention.k_lin.*
+        distilbert.transformer.layer.{i}.attention.v_lin.*
+        distilbert.transformer.layer.{i}.attention.out_lin.*
+        distilbert.transformer.layer.{i}.sa_layer_norm.*""",
+    feed_forward="""
+        distilbert.transformer.layer.{i}.ffn.lin1.*
+        distilbert.transformer.layer.{i}.ffn.lin2.*
+        distilbert.transformer.layer.{i}.output_layer_norm.*""",
+    pooler="",
+    head="pre_classifier.* classifier.*",
+    norms="""
+        distilbert.embeddings.LayerNorm.*
+        distilbert.transformer.layer.{i}.sa_layer_norm.*
+        distilbert.transformer.layer.{i}.output_layer_norm.*""",
+)
+DEBERTA = Anatomy(
+    embeddings="""
+        deberta.embeddings.word_embeddings.weight
+        deberta.embeddings.LayerNorm.*
+        deberta.encoder.rel_embeddings.weight
+        deberta.encoder.LayerNorm.*""",
+    attention="""
+        deberta.encoder.layer.{i}.attention.self.query_proj.*
+        deberta.encoder.layer.{i}.attention.self.key_proj.*
+        deberta.encoder.layer.{i}.attention.self.value_proj.*
+        deberta.encoder.layer.{i}.attention.output.dense.*
+        deberta.encoder.layer.{i}.attention.output.LayerNorm.*""",
+    feed_forward="""
+        deberta.encoder.layer.{i}.intermediate.dense.*
+        deberta.encoder.layer.{i}.output.dense.*
+        deberta.encoder.layer.{i}.output.LayerNorm.*""",
+    pooler="pooler.dense.*",
+    head="classifier.*",
+    norms="""
+        deberta.embeddings.LayerNorm.*
+        deberta.encoder.LayerNorm.*
+        deberta.encoder.layer.{i}.attention.output.LayerNorm.*
+        deberta.encoder.layer.{i}.output.LayerNorm.*""",
+)
+# No biases, and the first layer has no norm before its attention.
+MODERNBERT = Anatomy(
+    embeddings="model.embeddings.tok_embeddings.weight model.embeddings.norm.weight",
+    attention="""
+        model.layers.{i}.attn.Wqkv.weight
+        model.layers.{i}.attn.Wo.weight
+        model.layers.1.attn_norm.weight""",
+    feed_forward="""
+        model.layers.{i}.mlp.Wi.weight
+        model.layers.{i}.mlp.Wo.weight
+        model.layers.{i}.mlp_norm.weight""",
+    pooler="model.final_norm.weight head.dense.weight head.norm.weight",
+    head="classifier.*",
+    norms="""
+        model.embeddings.norm.weight
+        model.layers.1.attn_norm.weight
+        model.layers.{i}.mlp_norm.weight
+        model.final_norm.weight
+        head.norm.weight""",
+)
+ANATOMIES = {
+    "bert": BERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "deberta-v2": DEBERTA,
+    "modernbert": MODERNBERT,
+}
+
+
+def expected_names(strategy: str, a: Anatomy) -> set[str]:
+    """What trains in a two-layer model, by the table of strategies in the README."""
+    layers = f"{a.attention} {a.feed_forward}"
+    return {
+        "none": a.everything,
+        "attention": a.names(f"{a.attention} {a.pooler} {a.head}"),
+        "full": a.names(a.head),
+        "all_layers": a.names(f"{layers} {a.pooler} {a.head}"),
+        "feed_forward": a.names(f"{a.feed_forward} {a.pooler} {a.head}"),
+        "top_layers": a.names(layers.replace("layers.1.attn_norm", "layers.{i}.attn_norm"), (1,))
+        | a.names(f"{a.pooler} {a.head}"),
+        "layer_norm": a.names(f"{a.norms} {a.head}"),
+        "bias": {name for name in a.everything if name.endswith("bias")} | a.names(a.head),
+    }[strategy]
+
+
+def configure(folder: Path | None = None, strategy: str = "none", option: str = "hub") -> Config:
+    path = "model.name_or_path=unset"
+    cfg = compose(f"freeze={strategy}", "data=csv", "data.path=unused.csv", f"model={option}", path)
+    cfg.data.max_length = 32
+    if folder:
+        cfg.model.name_or_path = str(folder)
+    return cfg
+
+
+def freeze_empty(cfg: Config, num_labels: int = 3) -> tuple[torch.nn.Module, freeze.FreezeReport]:
+    empty, parts = model.build_empty(cfg, num_labels)
+    return empty, freeze.apply_freeze(empty, parts, cfg.freeze)
+
+
+def trainable(module: torch.nn.Module) -> set[str]:
+    return {name for name, p in module.named_parameters() if p.requires_grad}
+
+
+# Exact sets.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_names_written_by_hand_are_all_there_are(family: str, saved_model: SavedModel) -> None:
+    empty, _ = freeze_empty(configure(saved_model(family)))
+    names = {name for name, _ in empty.named_parameters()}
+    assert names ^ ANATOMIES[family].everything == set()
+    assert ANATOMIES[family].names(ANATOMIES[family].norms) <= names
+
+
+# ModernBERT has no biases in its backbone; the tests of errors cover that.
+PAIRS = [(s, f) for s in STRATEGIES for f in FAMILIES if (s, f) != ("bias", "modernbert")]
+
+
+@pytest.mark.parametrize(("strategy", "family"), PAIRS)
+def test_a_strategy_trains_exactly_its_tensors(
+    strategy: str, family: str, saved_model: SavedModel
+) -> None:
+    cfg = configure(saved_model(family), strategy)
+    cfg.freeze.count = 1 if strategy == "top_layers" else None
+    empty, report = freeze_empty(cfg)
+    assert trainable(empty) ^ expected_names(strategy, ANATOMIES[family]) == set()
+    assert {t.name for t in report.tensors if t.trainable} == trainable(empty)
+
+
+def test_every_strategy_of_the_configuration_is_tested() -> None:
+    folder = Path(__file__).parents[1] / "conf" / "freeze"
+    assert {file.stem for file in folder.glob("*.yaml")} - TESTED_ELSEWHERE == set(STRATEGIES)
+
+
+def test_without_a_count_all_layers_train(saved_model: SavedModel) -> None:
+    cfg = configure(saved_model("bert"), "top_layers")
+    cfg.freeze.count = None
+    empty, _ = freeze_empty(cfg)
+    assert trainable(empty) == expected_names("all_layers", BERT)
+
+
+def test_top_layers_count_by_number_and_not_by_spelling(tmp_path: Path) -> None:
+    config = transformers.BertConfig(**{**SIZES, "num_hidden_layers": 12})
+    cfg = configure(save_config_only(config, tmp_path), "top_layers")
+    cfg.freeze.count = 3
+    empty, parts = model.build_empty(cfg, 3)
+    freeze.apply_freeze(empty, parts, cfg.freeze)
+    indices = model.layer_indices(sorted(trainable(empty)), parts)
+    assert set(indices.values()) == {9, 10, 11}
+
+
+def test_a_second_strategy_leaves_nothing_of_the_first(saved_model: SavedModel) -> None:
+    empty, parts = model.build_empty(configure(saved_model("bert")), 3)
+    for strategy in ("full", "none", "attention"):
+        freeze.apply_freeze(empty, parts, configure(None, strategy).freeze)
+    assert trainable(empty) == expected_names("attention", BERT)
+
+
+# Exact counts.
+
+
+def save_config_only(config: Any, folder: Path) -> Path:
+    """A folder that a model without weights can be built from."""
+    config.save_pretrained(folder)
+    save_tokenizer(folder)
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [("none", 22_714_371), ("attention", 3_701_763), ("full", 1_155)],
+)
+def test_minilm_with_three_labels_has_the_known_counts(strategy: str, count: int) -> None:
+    cfg = compose(f"freeze={strategy}", "model=minilm")
+    _, report = freeze_empty(cfg, 3)
+    assert (report.trainable_params, report.total_params) == (count, 22_714_371)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [("none", 177_858_054), ("attention", 28_962_054), ("full", 4_614)],
+)
+def test_multilingual_bert_with_six_labels_has_the_known_counts(
+    strategy: str, count: int, tmp_path: Path
+) -> None:
+    config = transformers.BertConfig(
+        vocab_size=119_547,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        max_position_embeddings=512,
+        type_vocab_size=2,
+    )
+    cfg = configure(save_config_only(config, tmp_path), strategy, option="mbert")
+    _, report = freeze_empty(cfg, 6)
+    assert (report.trainable_params, report.total_params) == (count, 177_858_054)
+
+
+# Errors.
+
+
+def refuse(module: torch.nn.Module, parts: model.Parts, strategy: FreezeConfig) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        freeze.apply_freeze(module, parts, strategy)
+    return caught.value.messages
+
+
+def test_an_unknown_part_is_refused_with_the_known_ones(saved_model: SavedModel) -> None:
+    empty, parts = model.build_empty(configure(saved_model("bert")), 3)
+    assert refuse(empty, parts, FreezeConfig("mine", ["pooler", "attn"])) == (
+        "freeze.parts=['pooler', 'attn'] of the strategy 'mine': the model has no part 'attn'."
+        " Its parts are: attention, bias, embeddings, everything, feed_forward, head, layer_norm,"
+        " layers, pooler.",
+    )
+
+
+@pytest.mark.parametrize("part", ["pooler", "head"])
+def test_a_pattern_that_matches_nothing_is_refused(part: str, saved_model: SavedModel) -> None:
+    empty, parts = model.build_empty(configure(saved_model("bert")), 3)
+    changed = {**parts, part: r"bert\.nowhere\..*"}
+    assert refuse(empty, changed, FreezeConfig("mine", parts=["pooler"])) == (
+        rf"model.parts.{part}='bert\\.nowhere\\..*' matches none of the 41 parameters, for example"
+        " 'bert.embeddings.word_embeddings.weight'. Correct it, or set it to null if the model has"
+        f" no {part}.",
+    )
+
+
+def test_a_pattern_has_to_match_the_whole_name(saved_model: SavedModel) -> None:
+    empty, parts = model.build_empty(configure(saved_model("bert")), 3)
+    (message,) = refuse(
+        empty, {**parts, "pooler": r"bert\.pooler"}, FreezeConfig("mine", parts=["pooler"])
+    )
+    assert message.startswith(r"model.parts.pooler='bert\\.pooler' matches none of the ")
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused(saved_model: SavedModel) -> None:
+    empty, parts = model.build_empty(configure(saved_model("bert")), 3)
+    assert refuse(empty, {**parts, "pooler": "bert.(pooler"}, FreezeConfig("m", ["pooler"])) == (
+        "model.parts.pooler='bert.(pooler' is no regular expression: missing ), unterminated"
+        " subpattern at position 5.",
+    )
+
+
+def test_parts_without_a_head_are_refused(saved_model: SavedModel) -> None:
+    cfg = configure(saved_model("bert"))
+    cfg.model.parts = {"pooler": r"bert\.pooler\..*"}
+    with pytest.raises(ConfigError) as caught:
+        model.build_empty(cfg, 3)
+    assert caught.value.messages == (
+        "model.parts of 'hub' does not say what the head is called."
+        " Add a line `head: PATTERN`; the head always trains.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "parts"),
+    [
+        pytest.param("roberta", ["pooler"], id="roberta-has-no-pooler"),
+        pytest.param("distilbert", ["pooler"], id="distilbert-has-no-pooler"),
+        pytest.param("modernbert", ["bias"], id="modernbert-has-no-biases"),
+    ],
+)
+def test_a_strategy_that_would_train_the_head_alone_is_refused(
+    family: str, parts: list[str], saved_model: SavedModel
+) -> None:
+    empty, patterns = model.build_empty(configure(saved_model(family)), 3)
+    assert refuse(empty, patterns, FreezeConfig("mine", parts=parts)) == (
+        f"freeze.parts={parts} of the strategy 'mine': this model has none of these parts, so"
+        " nothing but the head would train. Use freeze=full for that.",
+    )
+
+
+# The report.
+
+
+def test_the_report_counts_elements(saved_model: SavedModel) -> None:
+    _, report = freeze_empty(configure(saved_model("bert"), "full"))
+    embeddings = 8 * (40 + 64 + 2) + 16
+    layer = 4 * (64 + 8) + (128 + 16) + (128 + 8) + 2 * 16
+    total = embeddings + 2 * layer + (64 + 8) + (3 * 8 + 3)
+    assert (report.trainable_params, report.total_params) == (27, total)
+    assert report.trainable_fraction == pytest.approx(27 / total)
+
+
+def test_the_report_says_what_decided_each_tensor(saved_model: SavedModel) -> None:
+    _, report = freeze_empty(configure(saved_model("bert"), "attention"))
+    decided = {t.name: t.decided_by for t in report.tensors}
+    assert decided["bert.embeddings.LayerNorm.bias"] == "frozen"
+    assert decided["bert.encoder.layer.1.output.dense.weight"] == "frozen"
+    assert decided["bert.pooler.dense.bias"] == r"pooler: \w+\.pooler\..*"
+    assert decided["classifier.weight"] == r"head: classifier\..*"
+    assert decided["bert.encoder.layer.0.attention.self.key.bias"] == (
+        r"attention: \w+\.encoder\.layer\.\d+\.attention\..*"
+    )
+
+
+def test_tensors_that_the_checkpoint_lacks_train_under_every_strategy(
+    saved_model: SavedModel,
+) -> None:
+    empty, parts = model.build_empty(configure(saved_model("bert")), 3)
+    new = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+    report = freeze.apply_freeze(empty, parts, configure(None, "full").freeze, new)
+    assert trainable(empty) == {*new, "classifier.weight", "classifier.bias"}
+    decided = {t.name: t.decided_by for t in report.tensors}
+    assert {decided[name] for name in new} == {"not in the checkpoint"}
+
+
+def test_the_report_as_json_lists_every_tensor(saved_model: SavedModel) -> None:
+    empty, report = freeze_empty(configure(saved_model("bert"), "full"))
+    found = json.loads(report.to_json())
+    assert (found["strategy"], found["trainable_params"]) == ("full", 27)
+    assert found["total_params"] == sum(p.numel() for p in empty.parameters())
+    assert [t["name"] for t in found["tensors"]] == [name for name, _ in empty.named_parameters()]
+    assert found["tensors"][-1] == {
+        "name": "classifier.bias",
+        "shape": [3],
+        "trainable": True,
+        "decided_by": r"head: classifier\..*",
+    }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("none", "everything"),
+        ("attention", "attention, pooler, head"),
+        ("full", "head"),
+        ("all_layers", "layers, pooler, head"),
+        ("top_layers", "top 2 layers, pooler, head"),
+        ("bias", "bias, head"),
+    ],
+)
+def test_a_strategy_is_described_by_what_trains(strategy: str, words: str) -> None:
+    assert freeze.describe(configure(None, strategy).freeze) == words
+
+
+# Frozen modules without dropout.
+
+
+def modes(strategy: str, folder: Path) -> dict[str, bool]:
+    """Per module, whether it is in training mode after `set_frozen_modes`."""
+    empty, _ = freeze_empty(configure(folder, strategy))
+    freeze.set_frozen_modes(empty.train())
+    return {name: module.training for name, module in empty.named_modules()}
+
+
+def test_under_full_only_the_dropout_before_the_head_is_on(saved_model: SavedModel) -> None:
+    awake = {name for name, training in modes("full", saved_model("bert")).items() if training}
+    assert awake == {"", "dropout", "classifier"}
+
+
+def test_under_attention_embeddings_and_feed_forward_have_no_dropout(
+    saved_model: SavedModel,
+) -> None:
+    dropouts = {k: on for k, on in modes("attention", saved_model("bert")).items() if "drop" in k}
+    assert dropouts == {
+        "bert.embeddings.dropout": False,
+        "bert.encoder.layer.0.attention.self.dropout": True,
+        "bert.encoder.layer.0.attention.output.dropout": True,
+        "bert.encoder.layer.0.output.dropout": False,
+        "bert.encoder.layer.1.attention.self.dropout": True,
+        "bert.encoder.layer.1.attention.output.dropout": True,
+        "bert.encoder.layer.1.output.dropout": False,
+        "dropout": True,
+    }
+
+
+def test_without_freezing_everything_is_in_training_mode(saved_model: SavedModel) -> None:
+    assert set(modes("none", saved_model("bert")).values()) == {True}
