@@ -1,10 +1,10 @@
 """Find each strategy's default learning rate: the same number of rates for every strategy.
 
-    python scripts/search_rates.py [STRATEGY ...]
+    python scripts/search_rates.py [STRATEGY ...] [KEY=VALUE ...]
 
 Trains on the default data with the default trainer, one seed, and lets validation loss choose.
-Four rates in steps of about 2 or 3 around a first guess; when the best one lies at an end of the
-grid, the YAML says so. Results are printed as Markdown and go into conf/freeze/*.yaml by hand.
+Three rates in steps of 2 or 3 around a first guess; when the best one lies at an end of the grid,
+the YAML says so. Results are printed as Markdown and go into conf/freeze/*.yaml by hand.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ import sys
 from pathlib import Path
 
 GRIDS = {
-    "none": (5e-5, 1e-4, 2e-4, 4e-4),
-    "all_layers": (5e-5, 1e-4, 2e-4, 4e-4),
-    "attention": (1e-4, 3e-4, 6e-4, 1e-3),
-    "feed_forward": (1e-4, 2e-4, 4e-4, 8e-4),
-    "top_layers": (1e-4, 3e-4, 6e-4, 1e-3),
-    "layer_norm": (1e-3, 3e-3, 1e-2, 2e-2),
-    "bias": (1e-3, 3e-3, 1e-2, 2e-2),
-    "full": (5e-3, 1e-2, 2e-2, 5e-2),
+    "none": (1e-4, 2e-4, 4e-4),
+    "attention": (2e-4, 4e-4, 8e-4),
+    "full": (5e-3, 1e-2, 3e-2),
+    "top_layers": (2e-4, 5e-4, 1e-3),
+    "all_layers": (1e-4, 2e-4, 4e-4),
+    "feed_forward": (2e-4, 4e-4, 8e-4),
+    "bias": (1e-3, 3e-3, 1e-2),
+    "layer_norm": (3e-3, 1e-2, 2e-2),
 }
 
 
-def search(strategy: str) -> None:
+def search(strategy: str, overrides: list[str]) -> None:
     """Run one strategy's grid and print a line per rate."""
     before = set(Path("mlruns/sweeps").glob("*"))
     rates = ",".join(str(rate) for rate in GRIDS[strategy])
+    choices = [f"freeze={strategy}", f"optimizer.learning_rate={rates}", *overrides]
     subprocess.run(
-        [sys.executable, "-m", "sweep", f"freeze={strategy}", f"optimizer.learning_rate={rates}"],
+        [sys.executable, "-m", "sweep", *choices],
         check=False,  # a diverged rate is a result
         stdout=subprocess.DEVNULL,
     )
@@ -45,5 +46,6 @@ def search(strategy: str) -> None:
 
 if __name__ == "__main__":
     print("| run | validation loss | validation accuracy | |\n|---|---|---|---|", flush=True)
-    for name in sys.argv[1:] or GRIDS:
-        search(name)
+    extra = [argument for argument in sys.argv[1:] if "=" in argument]
+    for name in [a for a in sys.argv[1:] if a not in extra] or GRIDS:
+        search(name, extra)
