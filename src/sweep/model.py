@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.config import Config, ConfigError, ModelConfig
-from sweep.data import check_sha256, find
+from sweep.table import check_sha256, find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,7 +45,7 @@ def local_folder(cfg: ModelConfig) -> Path | None:
         ConfigError: A folder that is not there, or lacks what a model needs.
     """
     name = cfg.name_or_path
-    path = find(name)
+    path = find(name, "model.name_or_path")
     if path.is_dir():
         _check_folder(path, cfg)
         return path
