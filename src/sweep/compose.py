@@ -1,4 +1,4 @@
-"""Command line -> checked jobs: the only module that talks to Hydra.
+"""Command line -> checked jobs: composes the configuration of every run with Hydra.
 
 Every job is composed before the first one starts, and all mistakes are reported together. Only
 Hydra, OmegaConf and the schema are imported here, so that an error shows within a second.
@@ -6,9 +6,8 @@ Hydra, OmegaConf and the schema are imported here, so that an error shows within
 
 from __future__ import annotations
 
-import difflib
+import copy
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,20 +16,23 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_module
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-from sweep import config
-from sweep.config import Config, ConfigError
+from sweep import checks, config
+from sweep.checks import value_at
+from sweep.config import Config, ConfigError, keys
+from sweep.overrides import parse, value_of, wrong_type
 
 GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
+Axes = dict[str, list[Override]]
+"""Per key, the overrides to try, in the order typed; one entry for what does not vary."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Job:
 
 
 def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
-    """Expand the command line into jobs.
+    """Expand the command line into jobs; what would be one and the same run comes once.
 
     Args:
         overrides: As typed; `key=a,b` sweeps.
@@ -58,19 +60,13 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
     Raises:
         ConfigError: With all mistakes of all jobs.
     """
+    errors: list[str] = []
     with _hydra(config_dir):
-        parsed = _parse(overrides)
-        _raise_all(_option_errors(parsed))
-        axes = _axes(parsed)
-        lines = [tuple(line) for line in product(*axes.values())]
-        swept = {key for key, values in axes.items() if len(values) > 1} | {"freeze"} & set(axes)
-        configs = [_compose_or_errors(line) for line in lines]
-    _raise_all([message for found in configs for message in _messages(found)])
-    jobs = [
-        Job(line, {k: v.split("=", 1)[1] for k, v in zip(axes, line, strict=True) if k in swept}, c)
-        for line, c in zip(lines, cast("list[Config]", configs), strict=True)
-    ]
-    _raise_all(_duplicate_errors(jobs))
+        axes = _axes(overrides, errors)
+        jobs = _jobs(axes, errors)
+    errors += _duplicate_errors(jobs)
+    if errors:
+        raise ConfigError(*errors)
     return jobs
 
 
@@ -93,7 +89,9 @@ class _ConfigDirPlugin(SearchPathPlugin):
 @contextmanager
 def _hydra(config_dir: str | None) -> Iterator[None]:
     if config_dir is not None and not os.path.isdir(config_dir):
-        raise ConfigError(f"--config-dir {config_dir!r} is not a folder.")
+        raise ConfigError(
+            f"--config-dir {config_dir!r} is not a folder. Give one that is laid out like conf/."
+        )
     config.register()
     _ConfigDirPlugin.folder = os.path.abspath(config_dir) if config_dir else None
     Plugins.instance().register(_ConfigDirPlugin)
@@ -102,147 +100,139 @@ def _hydra(config_dir: str | None) -> Iterator[None]:
         yield
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides of the command line, behind the sweep that the configuration itself asks for."""
-    parser, parsed, errors = OverridesParser.create(config_loader=_loader()), [], []
-    for text in overrides:
-        try:
-            parsed += parser.parse_overrides([text])
-        except HydraException as error:
-            reason = str(error).splitlines()[0]
-            errors.append(
-                f"{text!r} cannot be read ({reason}). Write key=value, key=a,b to sweep,"
-                " and quote values with special characters: key='\"a=b\"'."
-            )
-    _raise_all(errors)
-    return parsed
-
-
-def _axes(parsed: list[Override]) -> dict[str, list[str]]:
-    """Per key, the overrides to try, in the order typed; one entry for what does not vary."""
-    fixed = [o.input_line for o in parsed if not o.is_sweep_override()]
-    found = _try_compose(fixed, return_hydra_config=True)
-    if isinstance(found, str):
-        everything = [f"{o.key_or_group}={value}" for o in parsed for value in _values(o)]
-        _raise_all(_diagnose(everything) or [found])
-    params = cast(DictConfig, found).hydra.sweeper.get("params") or {}
-    default = OverridesParser.create(config_loader=_loader()).parse_overrides(
-        [f"{key}={value}" for key, value in params.items()]
-    )
+def _axes(overrides: Sequence[str], errors: list[str]) -> Axes:
+    """The axes of the command line, behind the sweep that the configuration itself asks for."""
+    groups = {group: _names(group) for group in GROUPS}
+    groups["experiment"].append("null")
+    typed = parse(overrides, groups, _loader(), errors)
     try:
-        jobs = BasicSweeper.split_arguments([*default, *parsed], max_batch_size=None)[0]
-    except HydraException as error:
-        raise ConfigError(f"{error}. Sweep over a list: key=a,b,c.") from None
-    axes = [list(dict.fromkeys(values)) for values in zip(*jobs, strict=True)]
-    return {values[0].split("=", 1)[0]: values for values in axes}
-
-
-def _option_errors(parsed: list[Override]) -> list[str]:
-    """Unknown keys, unknown options of a group and keys added with `+`, before composing."""
-    errors = []
-    known = config.keys(Config)
-    for override in parsed:
-        key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
-        if override.is_add() or override.is_delete():
-            errors.append(
-                f"{override.input_line!r} adds or deletes a key. Only existing keys can be set,"
-                f" with {key}=value."
-            )
-        elif key in GROUPS:
-            errors += [
-                _unknown_option(key, name)
-                for name in _values(override)
-                if name not in [*_names(key), *(["null"] if key == "experiment" else [])]
-            ]
-        elif key not in known and not key.startswith(("families.", "model.parts.")):
-            errors.append(_unknown_key(key, known))
-    return errors
-
-
-def _values(override: Override) -> list[str]:
-    if override.is_sweep_override() and override.is_discrete_sweep():
-        return list(override.sweep_string_iterator())
-    return [override.get_value_element_as_str()]
-
-
-def _unknown_option(group: str, name: str) -> str:
-    return (
-        f"{group}={name!r} is no option of {group}. Its options are:"
-        f" {', '.join(_names(group))}.{_did_you_mean(name, _names(group))}"
-    )
-
-
-def _unknown_key(key: str, known: Sequence[str]) -> str:
-    parent = key.rpartition(".")[0]
-    while parent and parent not in known:
-        parent = parent.rpartition(".")[0]
-    prefix = f"{parent}." if parent else ""
-    siblings = sorted(k for k in known if k.startswith(prefix) and "." not in k[len(prefix) :])
-    where = f"Keys of {parent}" if parent else "Top-level keys"
-    return f"{key} is no key. {where}: {', '.join(siblings)}.{_did_you_mean(key, known)}"
-
-
-def _did_you_mean(word: str, candidates: Sequence[str]) -> str:
-    last = {c.rpartition(".")[2]: c for c in candidates}
-    close = difflib.get_close_matches(word, candidates, n=1) or [
-        last[name] for name in difflib.get_close_matches(word.rpartition(".")[2], last, n=1)
-    ]
-    return f" Did you mean {close[0]}?" if close else ""
-
-
-def _compose_or_errors(line: tuple[str, ...]) -> Config | list[str]:
-    found = _try_compose(line)
-    if isinstance(found, str):
-        return _diagnose(list(line)) or [found]
-    try:
-        missing = sorted(OmegaConf.missing_keys(found))
-        if missing:
-            return [f"{key} is required. Set it with {key}=VALUE." for key in missing]
-        return cast(Config, OmegaConf.to_object(found))
+        cfg = _compose(_fixed_groups(typed), return_hydra_config=True)
     except ConfigError as error:
-        return list(error.messages)
-    except OmegaConfBaseException as error:
-        return [_plain(error)]
+        raise ConfigError(*errors, *error.messages) from None
+    params = cfg.hydra.sweeper.get("params") or {}
+    default = parse([f"{key}={value}" for key, value in params.items()], groups, _loader(), errors)
+    return _accepted(default | typed, cfg, errors)
 
 
-def _messages(found: Config | list[str]) -> list[str]:
-    return found if isinstance(found, list) else config.check(found)
+def _fixed_groups(axes: Axes) -> list[str]:
+    return [str(axes[key][0].input_line) for key in GROUPS if len(axes.get(key, [])) == 1]
 
 
-def _diagnose(line: list[str]) -> list[str]:
-    """Find each override that fails: every one is tried alone, on top of the group choices."""
-    chosen = {text.split("=", 1)[0]: text for text in line if text.split("=", 1)[0] in GROUPS}
-    groups = list(chosen.values())
-    single = [text for text in line if text.split("=", 1)[0] not in GROUPS]
-    tried = {text: _try_compose([*groups, text]) for text in single}
-    return [_explain(text, found) for text, found in tried.items() if isinstance(found, str)]
+def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
+    """The axes without those that the schema refuses, so that all others can be checked still."""
+    accepted = {}
+    for key, values in axes.items():
+        own = values if key not in GROUPS else []
+        refused = [(value, reason) for value in own if (reason := _apply(scratch, value))]
+        errors += [wrong_type(value, reason) for value, reason in refused]
+        if not refused:
+            accepted[key] = values
+    return accepted
 
 
-def _explain(override: str, error: str) -> str:
-    key, _, value = override.partition("=")
-    kind = re.search(r"be converted to (\w+)|is incompatible with type hint '(.+?)'", error)
-    if kind:
-        wanted = (kind[1] or kind[2]).replace("typing.", "").replace("Union", "one of ")
-        return f"{key}={value!r} has the wrong type. It has to be: {wanted}."
-    return f"{key}={value!r} is not accepted: {error}"
+def _jobs(axes: Axes, errors: list[str]) -> list[Job]:
+    bases: dict[tuple[str, ...], DictConfig | None] = {}
+    varying = {key for key, values in axes.items() if len(values) > 1} | {"freeze"} & set(axes)
+    damaged = bool(errors)
+    jobs: dict[str, Job] = {}
+    for line in product(*axes.values()):
+        before = len(errors)
+        cfg = _job_config(line, bases, errors)
+        if cfg is None:
+            continue
+        # What was left out for a mistake cannot be held against the values that are there.
+        whole = not damaged and len(errors) == before
+        errors += checks.check(cfg) if whole else checks.check_values(cfg)
+        swept = {o.key_or_group: value_of(o) for o in line if o.key_or_group in varying}
+        jobs.setdefault(repr(cfg), Job(tuple(str(o.input_line) for o in line), swept, cfg))
+    return list(jobs.values())
 
 
-def _try_compose(
-    overrides: Sequence[str | None], return_hydra_config: bool = False
-) -> DictConfig | str:
+def _job_config(
+    line: tuple[Override, ...],
+    bases: dict[tuple[str, ...], DictConfig | None],
+    errors: list[str],
+) -> Config | None:
+    """The configuration of one job; composing is slow, so once per choice of groups in `bases`."""
+    groups = tuple(str(o.input_line) for o in line if o.key_or_group in GROUPS)
     try:
-        kept = [text for text in overrides if text]
-        found = compose("config", overrides=kept, return_hydra_config=return_hydra_config)
-        return cast(DictConfig, found)
-    except (HydraException, OmegaConfBaseException) as error:
-        return _plain(error.__cause__ or error)
+        if groups not in bases:
+            bases[groups] = None
+            bases[groups] = _compose(groups)
+        if bases[groups] is None:
+            return None
+        cfg = copy.deepcopy(cast(DictConfig, bases[groups]))
+        for override in line:
+            if override.key_or_group not in GROUPS:
+                _apply(cfg, override)
+        return _to_object(cfg, errors)
+    except ConfigError as error:
+        errors += error.messages
+        return None
+
+
+def _to_object(cfg: DictConfig, errors: list[str]) -> Config:
+    """Resolve; a key that has no value is reported and given one, so that others are checked."""
+    for key in keys():
+        try:
+            missing = OmegaConf.select(cfg, key, throw_on_resolution_failure=True) is None
+            if not (missing and OmegaConf.is_missing(*_parent(cfg, key))):
+                continue
+            errors.append(f"{key} is required. Set it with {key}=VALUE.")
+        except OmegaConfBaseException as error:
+            reason = _plain(error).partition(" full_key:")[0]
+            reason = reason.removeprefix("ConfigError raised while resolving interpolation: ")
+            errors.append(f"{key} has no value: {reason}. Set it with {key}=VALUE.")
+        OmegaConf.update(cfg, key, PLACEHOLDERS.get(key, value_at(Config(), key)))
+    return cast(Config, OmegaConf.to_object(cfg))
+
+
+PLACEHOLDERS = {
+    "data.name": "missing",
+    "model.name": "missing",
+    "model.name_or_path": "missing",
+    "freeze.name": "missing",
+    "optimizer.optim": "sgd",
+    "tracking.uri": None,
+}
+"""Stand in for required keys that are not set."""
+
+
+def _parent(cfg: DictConfig, key: str) -> tuple[Any, str]:
+    parent, _, name = key.rpartition(".")
+    return (OmegaConf.select(cfg, parent) if parent else cfg), name
+
+
+def _apply(cfg: DictConfig, override: Override) -> str:
+    """Set a value as Hydra does; returns what is wrong with it, or an empty string."""
+    key = override.key_or_group
+    if key.startswith("model.parts.") and cfg.model.parts is None:
+        return "the model has no parts of its own; set model.parts={head: PATTERN, ...}"
+    merge = key != "model.parts" or cfg.model.parts is not None
+    try:
+        OmegaConf.update(cfg, key, override.value(), merge=merge)
+    except OmegaConfBaseException as error:
+        return _plain(error)
+    return ""
+
+
+def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
+    chosen = [group for group in groups if group != "experiment=null"]  # that is the default
+    try:
+        return cast(DictConfig, compose("config", chosen, return_hydra_config))
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        asked = f" ({' '.join(groups)})" if groups else ""
+        raise ConfigError(
+            f"The configuration{asked} cannot be composed: {_plain(error.__cause__ or error)}."
+            " Correct the YAML file of that option."
+        ) from None
 
 
 def _plain(error: BaseException) -> str:
+    """An error of Hydra or OmegaConf in one line, without their bookkeeping."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    return " ".join(line for line in lines if not line.startswith(("reference_", "object_type")))
+    kept = [line for line in lines if not line.startswith(("reference_", "object_type"))]
+    return " ".join(kept).rstrip(".")
 
 
 def _duplicate_errors(jobs: list[Job]) -> list[str]:
@@ -257,11 +247,6 @@ def _duplicate_errors(jobs: list[Job]) -> list[str]:
         for name, found in owners.items()
         if len(found) > 1
     ]
-
-
-def _raise_all(errors: Sequence[str]) -> None:
-    if errors:
-        raise ConfigError(*errors)
 
 
 def _loader() -> Any:
