@@ -101,6 +101,25 @@ class FreezeConfig:
     """How many layers of the part `layers` train, from the top; null is all."""
     frozen_dropout: bool = False
     """Keep dropout on in modules whose weights are all frozen."""
+    train: list[str] | None = None
+    """In place of `parts`: regular expressions over whole parameter names; the first that matches
+    decides, a leading `!` freezes, and every parameter has to be covered."""
+    adapter: str | None = None
+    """`lora`, `dora`, `ia3` or `miss`: small new tensors train in place of pretrained ones."""
+    targets: list[str] = field(default_factory=list)
+    """Parts whose linear layers get an adapter."""
+    rank: int | None = None
+    """Width of the adapter's bottleneck; not for ia3."""
+    alpha: float | None = None
+    """LoRA and DoRA scale their output by alpha / rank; null is twice the rank."""
+    dropout: float = 0.0
+    """Dropout in front of the adapter, a probability; not for ia3."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(rank), which keeps large ranks learning."""
+    quantization: str | None = None
+    """`nf4` packs the backbone's linear layers into 4 bits, under an adapter."""
+    stages: int | None = None
+    """Gradual unfreezing: the top 1/stages of the layers train first, in the last stage all."""
     learning_rate: float | None = None
     """Measured default of this strategy with AdamW; `optimizer.learning_rate` overrides it."""
 
@@ -118,6 +137,9 @@ class OptimizerConfig:
     warmup_steps: float = 0.1
     """Steps, or a fraction of all steps when below 1."""
     max_grad_norm: float = 1.0
+    layer_decay: float | None = None
+    """Discriminative rates: each layer below the head learns with the rate of the one above it
+    times this; the embeddings learn slowest."""
 
 
 @dataclass
