@@ -46,10 +46,10 @@ def local_folder(cfg: ModelConfig) -> Path | None:
     """
     name = cfg.name_or_path
     path = find(name, "model.name_or_path")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name too long to be a path
         _check_folder(path, cfg)
         return path
-    if name.startswith(("pkg://", ".", "/", "~")) or name.count("/") > 1 or path.exists():
+    if name.startswith(("pkg://", ".", "/", "~")) or name.count("/") > 1 or os.path.exists(path):
         raise ConfigError(
             f"model.name_or_path={name!r} is not a folder (looked at {path.absolute()})."
             " Give a folder with config.json and model.safetensors, or a hub name like"
@@ -180,6 +180,8 @@ def _check_folder(folder: Path, cfg: ModelConfig) -> None:
     where, errors = f"model.name_or_path={cfg.name_or_path!r}", []
     if not (folder / "config.json").is_file():
         errors.append(f"{where} has no config.json. Save the model with save_pretrained().")
+    elif _read_config(folder) is None:
+        errors.append(f"{where} has a damaged config.json. Save the model anew, or copy it again.")
     if not any((folder / name).is_file() for name in WEIGHTS):
         pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
         errors.append(
@@ -192,6 +194,12 @@ def _check_folder(folder: Path, cfg: ModelConfig) -> None:
         errors.append(
             f"{where} has no tokenizer. Save it there with AutoTokenizer's save_pretrained()."
         )
+    errors += [
+        f"{where} has a damaged {file.name}: {reason}. Copy it again; a file of some hundred bytes"
+        " is a Git LFS pointer, which `git lfs pull` replaces."
+        for file in sorted(folder.glob("*.safetensors"))
+        if (reason := _damage(file))
+    ]
     if errors:
         raise ConfigError(*errors)
     if cfg.weights_sha256:
@@ -201,21 +209,34 @@ def _check_folder(folder: Path, cfg: ModelConfig) -> None:
 def check_positions(cfg: Config) -> list[str]:
     """Complain about limits that a local config.json states, without importing transformers."""
     folder = local_folder(cfg.model)
-    if folder is None:
-        return []
-    try:
-        values = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
-        raise ConfigError(
-            f"model.name_or_path={cfg.model.name_or_path!r} has a damaged config.json: {error}."
-        ) from None
+    values = (_read_config(folder) if folder else None) or {}
     return _limit_errors(
-        cfg, values.get("max_position_embeddings"), values.get("model_type", "")
+        cfg, values.get("max_position_embeddings"), str(values.get("model_type", ""))
     ) + _count_errors(cfg, values.get("num_hidden_layers") or values.get("n_layers"))
 
 
-def _limit_errors(cfg: Config, positions: int | None, family: str) -> list[str]:
-    if not positions or positions < 0:
+def _read_config(folder: Path) -> dict[str, Any] | None:
+    """What config.json holds, or None when it is damaged."""
+    try:
+        values = json.loads((folder / "config.json").read_text("utf-8"))
+    except (ValueError, OSError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _damage(weights: Path) -> str:
+    """What is wrong with a safetensors file as a whole, from its header and its size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="np"):
+            return ""
+    except (SafetensorError, OSError) as error:
+        return str(error).rstrip(".")
+
+
+def _limit_errors(cfg: Config, positions: Any, family: str) -> list[str]:
+    if not isinstance(positions, int) or positions <= 0:
         return []
     # RoBERTa and its kin number positions from the padding index on, which costs two.
     usable = positions - 2 if "roberta" in family or family == "camembert" else positions
@@ -227,8 +248,8 @@ def _limit_errors(cfg: Config, positions: int | None, family: str) -> list[str]:
     ]
 
 
-def _count_errors(cfg: Config, layers: int | None) -> list[str]:
-    if cfg.freeze.count is None or layers is None or cfg.freeze.count <= layers:
+def _count_errors(cfg: Config, layers: Any) -> list[str]:
+    if cfg.freeze.count is None or not isinstance(layers, int) or cfg.freeze.count <= layers:
         return []
     return [
         f"freeze.count={cfg.freeze.count} is more than the {layers} layers of the model"

@@ -55,8 +55,10 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
         once(f"tracking {cfg.tracking}", track.check, cfg.tracking)
         splits = once(f"data {cfg.data}", data.load_splits, cfg.data)
         weights = once(f"model {cfg.model}", run.weights_fingerprint, cfg)
+        if weights is not None:
+            limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
+            errors.extend(once(limits, model.check_positions, cfg))
         if splits is not None and weights is not None:
-            errors.extend(model.check_positions(cfg))
             key = run.run_key(cfg, splits.fingerprint, weights)
             checked.append(Checked(job, key, len(splits.label_names)))
     if errors:

@@ -191,7 +191,9 @@ def _read_file(path: str, split: str, cfg: DataConfig) -> tuple[pd.DataFrame, No
 
 def _existing_file(path: str, key: str) -> Path:
     file, where = find(path, key), f"{key}={path!r}"
-    if file.suffix.lower() not in SUFFIXES and not file.is_dir():
+    if os.path.isdir(file):
+        raise ConfigError(f"{where} is a folder. Name one file.")
+    if file.suffix.lower() not in SUFFIXES:
         raise ConfigError(
             f"{where} has the suffix {file.suffix!r}. Known are {', '.join(SUFFIXES)};"
             " rename the file, or convert it."
@@ -204,8 +206,6 @@ def _existing_file(path: str, key: str) -> Path:
         ) from None
     except OSError as error:
         raise ConfigError(f"{where} cannot be opened: {error.strerror}.") from None
-    if file.is_dir():
-        raise ConfigError(f"{where} is a folder. Name one file.")
     if size == 0:
         raise ConfigError(f"{where} is empty. Name a file with a header and rows.")
     return file
