@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import SequentialSampler
 from transformers import (
     DataCollatorWithPadding,
     PrinterCallback,
@@ -113,6 +114,11 @@ class SweepTrainer(Trainer):
         """As the Trainer's, off the clock."""
         with self.clock.paused():
             return cast(dict[str, float], super().evaluate(*args, **kwargs))
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
+        # The Trainer groups these by length too, which shuffles them, and predictions come back
+        # in that order. They are sorted by length already.
+        return SequentialSampler(eval_dataset)
 
     def log(self, *args: Any, **kwargs: Any) -> None:
         """As the Trainer's, off the clock."""
