@@ -98,6 +98,9 @@ class SweepTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.clock = Stopwatch()
         self.frozen_dropout = frozen_dropout
+        # Text classifiers take the Trainer's count of items but average over their own batch all
+        # the same, so that losses and gradients of accumulated batches would add up.
+        self.model_accepts_loss_kwargs = False
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **kwargs: Any) -> Any:
         """As the Trainer's; it has just called `model.train()`, which wakes frozen dropout."""
