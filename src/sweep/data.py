@@ -149,6 +149,11 @@ def _clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, Counter[s
         keep(labels == 1, "with a text that carries two labels")
         # Within one split only: the same text in two splits is settled when they are split.
         keep(~rows.duplicated(["text", "split"]), "repeated")
+        if rows.empty:
+            raise ConfigError(
+                f"Every text of data.text_column={cfg.text_column!r} carries two labels. Choose"
+                " other columns, or set data.deduplicate=false."
+            )
     return rows, dropped
 
 

@@ -44,9 +44,10 @@ def split(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> tuple[
     present = set(parts["train"]["label"])
     absent = [name for i, name in enumerate(label_names) if i not in present]
     if absent:
+        why = f" {leaked:,} rows are not used: their text is in a held-out split too."
         raise ConfigError(
-            f"The train split has no row of {shorten(absent)}. Nothing can learn a class from no"
-            " row: remove it from the data, or change how the data is split."
+            f"The train split has no row of {shorten(absent)}.{why if leaked else ''}"
+            " Remove that class from the data, or change how the data is split."
         )
     return parts, leaked
 
@@ -85,12 +86,15 @@ def _random_split(rows: pd.DataFrame, cfg: DataConfig) -> Parts:
     """`torch.utils.data.random_split(rows, [v, 1 - v])` with its own generator, as notebooks do."""
     import torch
 
-    size = cfg.validation_size
-    if size >= len(rows):
-        raise ConfigError(_too_large("data.validation_size", size, int(size), len(rows)))
-    lengths = [size, 1 - size] if size < 1 else [int(size), len(rows) - int(size)]
+    size, total = cfg.validation_size, len(rows)
+    if not 1 <= (size * total if size < 1 else size) <= total - 1:
+        raise ConfigError(
+            _takes("data.validation_size", size, total, total)
+            + " Leave at least one row on both sides."
+        )
+    lengths = [size, 1 - size] if size < 1 else [int(size), total - int(size)]
     generator = torch.Generator().manual_seed(cfg.split_seed)
-    indices: Any = range(len(rows))
+    indices: Any = range(total)
     drawn = torch.utils.data.random_split(indices, lengths, generator)
     validation, train = (rows.iloc[list(part.indices)] for part in drawn)
     return {"train": train, "validation": validation, "test": rows.iloc[:0]}
@@ -105,7 +109,7 @@ def _take(
     count, classes = _count(size, total), rows["label"].nunique()
     if not classes <= count <= len(rows) - classes:
         raise ConfigError(
-            _too_large(key, size, count, len(rows))
+            _takes(key, size, total, len(rows))
             + f" Leave at least one row for each of the {classes} classes on both sides."
         )
     order = _stratified_order(rows["label"].to_numpy(), cfg.split_seed)
@@ -147,8 +151,8 @@ def _count(size: float, total: int) -> int:
     return round(size * total) if size < 1 else int(size)
 
 
-def _too_large(key: str, size: Size, count: int, available: int) -> str:
-    return f"{key}={size} takes {count:,} of {available:,} rows."
+def _takes(key: str, size: float, total: int, available: int) -> str:
+    return f"{key}={size} takes {_count(size, total):,} of {available:,} rows."
 
 
 def _check_rare(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> None:

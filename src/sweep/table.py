@@ -127,9 +127,10 @@ def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, where: str) -> pd.DataFr
     }
     missing = [f"{k}={v!r}" for k, v in columns.items() if v is not None and v not in frame]
     if missing:
+        hint = _separator_hint(str(frame.columns[0])) if len(frame.columns) == 1 else ""
         raise ConfigError(
             f"{where} lacks {' and '.join(missing)}. Its columns are:"
-            f" {shorten(frame.columns, 50)}.{_separator_hint(frame)}"
+            f" {shorten(frame.columns, 50)}.{hint}"
         )
     if frame.empty:
         raise ConfigError(f"{where} has a header but no rows.")
@@ -142,11 +143,10 @@ def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, where: str) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def _separator_hint(frame: pd.DataFrame) -> str:
-    if len(frame.columns) > 1:
-        return ""
-    found = [s for s in (";", "\t", ",", "|") if s in str(frame.columns[0])]
-    return f" It is one single column: try data.separator={found[0]!r}." if found else ""
+def _separator_hint(header: str, used: str = "") -> str:
+    """Name another separator when the header does not have the one that was used."""
+    found = [s for s in (";", "\t", ",", "|") if s in header and (not used or used not in header)]
+    return f" The header is one single column: try data.separator={found[0]!r}." if found else ""
 
 
 def _as_text(column: pd.Series) -> pd.Series:
@@ -177,16 +177,24 @@ def _read_file(path: str, split: str, cfg: DataConfig) -> tuple[pd.DataFrame, No
         return _read_csv(file, cfg), None, where
     except UnicodeError as error:
         raise ConfigError(
-            f"{where} is not {cfg.encoding} ({error}). Set data.encoding, for example"
+            f"{where} is not in data.encoding={cfg.encoding!r} ({error}). Set it, for example to"
             " cp949 or euc-kr for Korean, latin-1 for Western European, or utf-16."
         ) from None
     # pandas' and pyarrow's errors are subclasses of these.
-    except (ValueError, TypeError, OSError, NotImplementedError, pd.errors.ParserWarning) as error:
+    except (ValueError, TypeError, OSError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        advice = "Save the file anew."
-        if suffix in (".csv", ".tsv", ".txt"):
-            advice = "Check data.separator and the quotes, or save the file anew."
-        raise ConfigError(f"{where} cannot be read as {suffix[1:]}: {reason}. {advice}") from None
+        raise ConfigError(
+            f"{where} cannot be read as {suffix[1:]}: {reason}. {_advice(file, cfg)}"
+        ) from None
+
+
+def _advice(file: Path, cfg: DataConfig) -> str:
+    """What to do about a file that cannot be read."""
+    if file.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return "Save the file anew."
+    with file.open(encoding=cfg.encoding, errors="replace") as stream:
+        hint = _separator_hint(next(stream, ""), _separator(file, cfg))
+    return f"Check data.separator and the quotes, or save the file anew.{hint}"
 
 
 def _existing_file(path: str, key: str) -> Path:
@@ -212,19 +220,26 @@ def _existing_file(path: str, key: str) -> Path:
 
 
 def _read_csv(file: Path, cfg: DataConfig) -> pd.DataFrame:
-    separator = cfg.separator or ("," if file.suffix.lower() == ".csv" else "\t")
     with warnings.catch_warnings():
         # Rows longer than the header: pandas would cut them and only warn.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            file,
-            sep={r"\t": "\t"}.get(separator, separator),
-            encoding=cfg.encoding,
-            encoding_errors=cfg.encoding_errors,
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,  # or the first column becomes an index when rows are longer
-        )
+        try:
+            return pd.read_csv(
+                file,
+                sep=_separator(file, cfg),
+                encoding=cfg.encoding,
+                encoding_errors=cfg.encoding_errors,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,  # or the first column becomes an index when rows are longer
+            )
+        except pd.errors.ParserWarning:
+            raise ValueError("its rows have more cells than its header") from None
+
+
+def _separator(file: Path, cfg: DataConfig) -> str:
+    default = "," if file.suffix.lower() == ".csv" else "\t"
+    return {None: default, r"\t": "\t"}.get(cfg.separator, cfg.separator or default)
 
 
 def _parse_json(text: str) -> list[dict[str, Any]]:
