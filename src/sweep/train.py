@@ -379,12 +379,16 @@ def _flops(trainer: Trainer, train: Encoded) -> float:
     """Floating-point operations of training, counting what freezing saves.
 
     Per token and weight of a matrix product: 2 for the forward pass, 2 for the gradient of the
-    activations wherever something at or below that weight trains, 2 for the gradient of the
-    weight if it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
+    activations wherever something below that weight trains, 2 for the gradient of the weight if
+    it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
     scores are left out: below 5 % at the lengths of sentences.
     """
     per_token, reached = 0.0, False
-    for name, parameter in cast(nn.Module, trainer.model).named_parameters():
+    model = cast(Any, trainer.model)
+    backbone = {id(parameter) for parameter in model.base_model.parameters()}
+    # From the bottom up; XLM-RoBERTa, for one, declares its head before its backbone.
+    named = sorted(model.named_parameters(), key=lambda item: id(item[1]) not in backbone)
+    for name, parameter in named:
         is_matrix = parameter.ndim == 2 and "embeddings" not in name
         if is_matrix:
             per_token += parameter.numel() * (2 + 2 * reached + 2 * parameter.requires_grad)
