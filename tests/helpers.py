@@ -6,7 +6,7 @@ import copy
 import functools
 
 from sweep.compose import compose_jobs
-from sweep.config import Config
+from sweep.config import Config, FreezeConfig
 
 
 @functools.cache
@@ -18,3 +18,8 @@ def _composed(overrides: tuple[str, ...]) -> Config:
 def compose(*overrides: str) -> Config:
     """The one configuration that these overrides of the real conf/ make; a copy to change."""
     return copy.deepcopy(_composed(overrides))
+
+
+def strategy(name: str) -> FreezeConfig:
+    """An option of the group freeze; a copy to change."""
+    return compose(f"freeze={name}").freeze

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
 import torch
 import transformers
@@ -190,7 +191,8 @@ def expected_names(strategy: str, a: Anatomy) -> set[str]:
 
 def configure(folder: Path | None = None, strategy: str = "none", option: str = "hub") -> Config:
     path = "model.name_or_path=unset"
-    cfg = compose(f"freeze={strategy}", "data=csv", "data.path=unused.csv", f"model={option}", path)
+    cfg = compose("freeze=none", "data=csv", "data.path=unused.csv", f"model={option}", path)
+    cfg.freeze = helpers.strategy(strategy)
     cfg.data.max_length = 32
     if folder:
         cfg.model.name_or_path = str(folder)
@@ -277,7 +279,8 @@ def save_config_only(config: Any, folder: Path) -> Path:
     [("none", 22_714_371), ("attention", 3_701_763), ("full", 1_155)],
 )
 def test_minilm_with_three_labels_has_the_known_counts(strategy: str, count: int) -> None:
-    cfg = compose(f"freeze={strategy}", "model=minilm")
+    cfg = compose("freeze=none", "model=minilm")
+    cfg.freeze = helpers.strategy(strategy)
     _, report = freeze_empty(cfg, 3)
     assert (report.trainable_params, report.total_params) == (count, 22_714_371)
 

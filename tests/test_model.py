@@ -17,16 +17,16 @@ from helpers import compose
 from safetensors.torch import load_file, save_file
 
 from sweep import model
-from sweep.config import Config, ConfigError
+from sweep.config import Config, ConfigError, FreezeConfig
 
 UNSET = "model.name_or_path=unset"
 LABELS = ["bad", "good", "plain"]
 SavedModel = Callable[[str], Path]
 
 
-def of_folder(folder: Path, *, strategy: str = "none", max_length: int = 32) -> Config:
+def of_folder(folder: Path, *, max_length: int = 32) -> Config:
     """A configuration for a model that is already saved."""
-    cfg = compose(f"freeze={strategy}", "data=csv", "data.path=unused.csv", "model=hub", UNSET)
+    cfg = compose("freeze=none", "data=csv", "data.path=unused.csv", "model=hub", UNSET)
     cfg.model.name_or_path = str(folder)
     cfg.data.max_length = max_length
     return cfg
@@ -311,8 +311,8 @@ def test_more_top_layers_than_the_model_has_are_refused(
     family: str, saved_model: SavedModel
 ) -> None:
     def with_count(count: int) -> Config:
-        cfg = of_folder(saved_model(family), strategy="top_layers")
-        cfg.freeze.count = count
+        cfg = of_folder(saved_model(family))
+        cfg.freeze = FreezeConfig("top", parts=["layers"], count=count)
         return cfg
 
     assert model.check_positions(with_count(2)) == []
