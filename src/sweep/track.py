@@ -10,6 +10,8 @@ import contextlib
 import json
 import logging
 import os
+import re
+import shlex
 import sqlite3
 import time
 import urllib.request
@@ -115,7 +117,8 @@ class Store:
             [
                 DatasetInput(
                     Dataset(
-                        name=source,
+                        # MLflow merges datasets of one name and digest, and limits names.
+                        name=f"{source[-400:]} ({name})",
                         digest=splits.fingerprint[:32],
                         source_type="local",
                         source=json.dumps({"uri": source}),
@@ -150,13 +153,15 @@ class Store:
         """What opens the web interface."""
         if self.uri is None or self.uri.startswith("http"):
             return ""
-        return f"mlflow ui --backend-store-uri {self.uri} --host 127.0.0.1 --port 5000"
+        store = shlex.quote(self.uri)
+        return f"mlflow ui --backend-store-uri {store} --host 127.0.0.1 --port 5000"
 
     def compare_url(self, run_ids: Sequence[str]) -> str:
         """Address of MLflow's page that compares these runs."""
         if self.uri is None:
             return ""
         base = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        base = re.sub(r"//[^/]*@", "//", base)  # no password on a screen
         runs, experiments = (
             quote(json.dumps(list(ids))) for ids in (run_ids, [self.experiment_id])
         )
@@ -188,32 +193,35 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
     """
     if not cfg.enabled:
         return Store(None)
-    from mlflow import MlflowClient
-
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     database = root.absolute() / "mlflow.db"
     uri = cfg.uri or f"sqlite:///{database}"
-    artifacts = None if cfg.uri else (root.absolute() / "artifacts").as_uri()
+    # A server knows where its artifacts go; a database would put them into the current directory.
+    artifacts = None if uri.startswith("http") else (root.absolute() / "artifacts").as_uri()
     with FileLock(f"{database}.lock") if not cfg.uri else contextlib.nullcontext():
-        client = MlflowClient(uri)
-        experiment = _experiment(client, cfg.experiment_name, artifacts)
+        experiment = _experiment(uri, cfg.experiment_name, artifacts)
         if not cfg.uri:
             with contextlib.closing(sqlite3.connect(database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
     return Store(uri, experiment, cfg.nested)
 
 
-def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+def _experiment(uri: str, name: str, artifacts: str | None) -> str:
+    """Id of the experiment, which is created if there is none."""
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        client = MlflowClient(uri)
         found = client.get_experiment_by_name(name)
         if found is None:
             return str(client.create_experiment(name, artifact_location=artifacts))
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: no driver
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ConfigError(
-            f"tracking.uri cannot be used: {str(error).splitlines()[0]}."
+            f"tracking.uri={uri!r} cannot be used: {reason}."
             " Correct tracking.uri or tracking.experiment_name."
         ) from None
     if found.lifecycle_stage != "active":

@@ -1,0 +1,367 @@
+"""The record in a real SQLite store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+from sweep import track
+from sweep.config import ConfigError, TrackingConfig
+from sweep.data import Split, Splits
+from sweep.track import Store
+
+OPEN = """
+import multiprocessing, sys
+from pathlib import Path
+import mlflow, sqlalchemy.dialects.sqlite
+from sweep import track
+from sweep.config import TrackingConfig
+
+def open_it(barrier):
+    barrier.wait()
+    track.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).start_sweep("one of four", "")
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(4)
+processes = [context.Process(target=open_it, args=(barrier,)) for _ in range(4)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(sum(process.exitcode != 0 for process in processes))
+"""
+
+
+@pytest.fixture(scope="module")
+def opened_by_four(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder that four processes have opened at once, and how that went.
+
+    All tests work on it, because making the tables takes seconds.
+    """
+    root = tmp_path_factory.mktemp("my runs")  # a name that has to be quoted
+    command = [sys.executable, "-c", OPEN, str(root)]
+    return root, subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def root(opened_by_four: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
+    """Folder of a store that exists already."""
+    return opened_by_four[0]
+
+
+@pytest.fixture
+def store(root: Path, request: pytest.FixtureRequest) -> Store:
+    """An experiment of its own for each test."""
+    return track.open_store(TrackingConfig(uri=None, experiment_name=request.node.name), root)
+
+
+def read(store: Store, run_id: str) -> Any:
+    """A run as a connection of its own sees it."""
+    return replace(store).client.get_run(run_id)
+
+
+def journal_mode(database: Path) -> str:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return str(mode)
+
+
+# Opening.
+
+
+def test_the_default_store_is_sqlite_that_can_be_read_while_written(root: Path) -> None:
+    assert journal_mode(root / "mlflow.db") == "wal"
+
+
+def test_the_address_is_absolute(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    store = track.open_store(TrackingConfig(uri=None), Path(root.name))
+    assert store.uri == f"sqlite:///{root}/mlflow.db"
+
+
+def test_opening_again_finds_the_same_experiment(root: Path) -> None:
+    first, again, other = (
+        track.open_store(TrackingConfig(uri=None, experiment_name=name), root)
+        for name in ("one", "one", "two")
+    )
+    assert first == again
+    assert other.experiment_id != first.experiment_id
+
+
+def test_four_processes_may_open_a_fresh_store_at_once(
+    opened_by_four: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    root, outcome = opened_by_four
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    store = track.open_store(TrackingConfig(uri=None), root)
+    assert len(store.client.search_runs([store.experiment_id])) == 4
+
+
+def test_a_deleted_experiment_is_a_config_error(store: Store, root: Path) -> None:
+    name = store.client.get_experiment(store.experiment_id).name
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(ConfigError) as caught:
+        track.open_store(TrackingConfig(uri=None, experiment_name=name), root)
+    assert caught.value.messages == (
+        f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
+        " another name.",
+    )
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        pytest.param("nonsense://somewhere", id="unknown-scheme"),
+        pytest.param("./mlruns", id="folder"),
+        pytest.param("nosuchdialect+driver://localhost/x", id="unknown-driver"),
+        pytest.param("postgresql://localhost/x", id="driver-not-installed"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_a_config_error(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        track.open_store(TrackingConfig(uri=uri), tmp_path)
+    (message,) = caught.value.messages
+    assert message.startswith(f"tracking.uri={uri!r} cannot be used: ")
+    assert message.endswith(" Correct tracking.uri or tracking.experiment_name.")
+
+
+def test_artifacts_of_a_given_database_go_under_the_root_too(root: Path, tmp_path: Path) -> None:
+    cfg = TrackingConfig(uri=f"sqlite:///{root}/mlflow.db", experiment_name="given database")
+    store = track.open_store(cfg, tmp_path)
+    location = store.client.get_experiment(store.experiment_id).artifact_location
+    assert location == (tmp_path / "artifacts").as_uri()
+
+
+def test_a_server_that_does_not_answer_is_a_config_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        track.check(TrackingConfig(uri="http://127.0.0.1:9"))
+    assert caught.value.messages == (
+        "tracking.uri='http://127.0.0.1:9' does not answer ([Errno 111] Connection refused). Start"
+        " the server, correct the address, or use tracking=local.",
+    )
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        pytest.param(TrackingConfig(uri=None), id="sqlite"),
+        pytest.param(TrackingConfig(enabled=False, uri="http://127.0.0.1:9"), id="off"),
+    ],
+)
+def test_only_servers_are_asked_whether_they_answer(cfg: TrackingConfig) -> None:
+    track.check(cfg)
+
+
+# Runs.
+
+
+def test_a_sweep_is_a_run_with_a_kind_and_a_description(store: Store) -> None:
+    run = read(store, store.start_sweep("my sweep", "`python -m sweep`"))
+    assert (run.info.run_name, run.info.status) == ("my sweep", "RUNNING")
+    assert run.data.tags["sweep.kind"] == "sweep"
+    assert run.data.tags["mlflow.note.content"] == "`python -m sweep`"
+    assert run.info.experiment_id == store.experiment_id
+
+
+def test_a_run_names_its_sweep_and_is_not_nested(store: Store) -> None:
+    sweep_id = store.start_sweep("my sweep", "")
+    run = read(store, store.start_run(sweep_id, "none seed=1", {"sweep.key": "abc"}))
+    assert (run.info.run_name, run.info.status) == ("none seed=1", "RUNNING")
+    tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.runName"}
+    assert tags == {"sweep.kind": "run", "sweep.id": sweep_id, "sweep.key": "abc"}
+
+
+def test_runs_are_nested_on_request(root: Path) -> None:
+    nested = track.open_store(TrackingConfig(uri=None, nested=True), root)
+    sweep_id = nested.start_sweep("my sweep", "")
+    run = read(nested, nested.start_run(sweep_id, "none", {}))
+    assert run.data.tags["mlflow.parentRunId"] == sweep_id
+
+
+def test_runs_of_a_sweep_can_be_found(store: Store) -> None:
+    first, other = (store.start_sweep(name, "") for name in ("one", "two"))
+    runs = {store.start_run(first, name, {}) for name in ("none", "full")}
+    store.start_run(other, "none", {})
+    found = store.client.search_runs([store.experiment_id], f"tags.`sweep.id` = '{first}'")
+    assert {run.info.run_id for run in found} == runs
+
+
+def test_parameters_and_tags_are_stored_as_text(store: Store) -> None:
+    run_id = store.start_run("s", "none", {})
+    store.describe(run_id, {"learning_rate": 2e-5, "max_steps": -1}, {"sweep.device": "CPU"})
+    data = read(store, run_id).data
+    assert data.params == {"learning_rate": "2e-05", "max_steps": "-1"}
+    assert data.tags["sweep.device"] == "CPU"
+
+
+def test_metrics_are_stored_with_their_step(store: Store) -> None:
+    run_id = store.start_run("s", "none", {})
+    store.log(run_id, {"test_accuracy": 0.75}, step=40)
+    assert read(store, run_id).data.metrics == {"test_accuracy": 0.75}
+    (point,) = store.client.get_metric_history(run_id, "test_accuracy")
+    assert point.step == 40
+    assert point.timestamp > 1.6e12  # milliseconds
+
+
+def test_curves_keep_steps_and_times(store: Store) -> None:
+    run_id = store.start_run("s", "none", {})
+    points = [({"train_loss": 1 / step, "grad_norm": 1.0}, step, 100.0 + step) for step in (1, 2)]
+    store.log_curves(run_id, points)
+    history = store.client.get_metric_history(run_id, "train_loss")
+    assert [(p.value, p.step, p.timestamp) for p in history] == [
+        (1.0, 1, 101_000),
+        (0.5, 2, 102_000),
+    ]
+
+
+def test_curves_longer_than_a_request_are_stored_whole(store: Store) -> None:
+    run_id = store.start_run("s", "none", {})
+    store.log_curves(run_id, [({"train_loss": 0.5}, step, 1.0) for step in range(2_500)])
+    history = store.client.get_metric_history(run_id, "train_loss")
+    assert [p.step for p in history] == list(range(2_500))
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_run_ends_with_its_status(status: str, store: Store) -> None:
+    run_id = store.start_run("s", "none", {})
+    store.finish(run_id, status)
+    run = read(store, run_id)
+    assert run.info.status == status
+    assert run.info.end_time is not None
+    assert "sweep.status_reason" not in run.data.tags
+
+
+def test_a_failed_run_says_why(store: Store) -> None:
+    run_id = store.start_run("s", "none", {})
+    store.finish(run_id, "FAILED", "DivergedError: " + "x" * 9_000)
+    reason = read(store, run_id).data.tags["sweep.status_reason"]
+    assert reason == ("DivergedError: " + "x" * 9_000)[:5_000]
+
+
+def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\n", "utf-8")
+    (tmp_path / "run.log").write_text("done\n", "utf-8")
+    run_id = store.start_run("s", "none", {})
+    store.add_artifacts(run_id, tmp_path)
+    store.add_artifacts(run_id, tmp_path, "report")
+    store.add_file(run_id, tmp_path / "run.log")
+    folder = root / "artifacts" / run_id / "artifacts"
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
+        "config.yaml",
+        "run.log",
+        "report/config.yaml",
+        "report/run.log",
+    }
+
+
+@pytest.fixture
+def splits() -> Splits:
+    """Two texts to train on, one to validate, none to test."""
+
+    def split(count: int) -> Split:
+        return Split(["text"] * count, np.zeros(count, np.int64), np.arange(count))
+
+    return Splits(split(2), split(1), split(0), ["a", "b"], [])
+
+
+def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
+    run_id = store.start_run("s", "none", {})
+    store.log_data(run_id, splits, "rows.csv")
+    found = {
+        i.tags[0].value: (i.dataset.name, i.dataset.digest, json.loads(i.dataset.profile))
+        for i in read(store, run_id).inputs.dataset_inputs
+    }
+    digest = splits.fingerprint[:32]
+    assert found == {
+        "train": ("rows.csv (train)", digest, {"num_rows": 2}),
+        "validation": ("rows.csv (validation)", digest, {"num_rows": 1}),
+    }
+
+
+def test_data_at_the_end_of_a_very_long_path_is_recorded(store: Store, splits: Splits) -> None:
+    run_id = store.start_run("s", "none", {})
+    source = "/".join(["", *["deeper"] * 100, "rows.csv"])
+    store.log_data(run_id, splits, source)
+    dataset = read(store, run_id).inputs.dataset_inputs[0].dataset
+    assert dataset.name.endswith("/deeper/rows.csv (train)")
+    assert json.loads(dataset.source) == {"uri": source}
+
+
+# Tracking off.
+
+OFF: dict[str, Callable[[Store, Path, Splits], object]] = {
+    "log": lambda s, _, __: s.log("r", {"a": 1}),
+    "log_curves": lambda s, _, __: s.log_curves("r", [({"a": 1}, 1, 1.0)]),
+    "describe": lambda s, _, __: s.describe("r", {"a": 1}, {"b": "c"}),
+    "log_data": lambda s, _, splits: s.log_data("r", splits, "rows.csv"),
+    "add_artifacts": lambda s, folder, __: s.add_artifacts("r", folder),
+    "add_file": lambda s, folder, __: s.add_file("r", folder),
+    "finish": lambda s, _, __: s.finish("r", "FINISHED"),
+}
+
+
+@pytest.mark.parametrize("call", OFF)
+def test_without_tracking_nothing_is_recorded(call: str, tmp_path: Path, splits: Splits) -> None:
+    store = track.open_store(TrackingConfig(enabled=False, uri=None), tmp_path)
+    assert OFF[call](store, tmp_path, splits) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_tracking_runs_go_by_their_names() -> None:
+    store = Store(None)
+    assert store.start_sweep("my sweep", "") == "my sweep"
+    assert store.start_run("my sweep", "none seed=1", {}) == "none seed=1"
+    assert store.compare_url(["a"]) == ""
+    assert store.ui_command() == ""
+
+
+# What is shown.
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"),
+    [
+        pytest.param("sqlite:////x/mlflow.db", "http://127.0.0.1:5000/#/compare-runs", id="sqlite"),
+        pytest.param("https://host/ml/", "https://host/ml/#/compare-runs", id="server"),
+        pytest.param(
+            "https://me:secret@host:8443", "https://host:8443/#/compare-runs", id="password"
+        ),
+    ],
+)
+def test_the_address_of_the_comparison_names_runs_and_experiment(uri: str, page: str) -> None:
+    url = Store(uri, "7").compare_url(["a1", "b2"])
+    assert url.partition("?")[0] == page
+    query = parse_qs(urlsplit(url.replace("#/", "")).query, strict_parsing=True)
+    assert {key: json.loads(value) for key, (value,) in query.items()} == {
+        "runs": ["a1", "b2"],
+        "experiments": ["7"],
+    }
+    assert not set(url) & set(' "[]')
+
+
+def test_the_command_that_opens_the_store_can_be_pasted() -> None:
+    assert Store("sqlite:////my runs/mlflow.db").ui_command() == (
+        "mlflow ui --backend-store-uri 'sqlite:////my runs/mlflow.db' --host 127.0.0.1 --port 5000"
+    )
+
+
+def test_a_server_needs_no_command() -> None:
+    assert Store("https://host").ui_command() == ""
+
+
+def test_a_store_can_be_sent_to_another_process_once_it_is_in_use(store: Store) -> None:
+    assert store.client
+    assert "client" not in vars(replace(store))
