@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
-from sweep import track
+from sweep import compare, track
+from sweep.compare import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
 from sweep.data import Split, Splits
 from sweep.track import Store
@@ -232,6 +233,28 @@ def test_curves_longer_than_a_request_are_stored_whole(store: Store) -> None:
     store.log_curves(run_id, [({"train_loss": 0.5}, step, 1.0) for step in range(2_500)])
     history = store.client.get_metric_history(run_id, "train_loss")
     assert [p.step for p in history] == list(range(2_500))
+
+
+AWKWARD = {
+    "path": "none data.path=../my data/x.csv",
+    "address": "none model.name_or_path=http://host//model",
+    "list": "none data.label_names=[a,b]",
+    "quotes": "none data.text_column='my text'",
+    "operators": "none data.label_pattern=(E[1-6])\\d?|x@y#z%20",
+    "korean": "none data.text_column=감성",
+    "long": "none data.path=/" + "very/" * 100 + "long.csv",
+    "backslash": "none data.separator=\\t",
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD.values(), ids=AWKWARD)
+def test_the_summary_of_any_configuration_can_be_stored(name: str, store: Store) -> None:
+    row = Row(name, "none", "head", 2, (), {"test_f1": Interval(0.5, 2, 0.4, 0.6)})
+    run_id = store.start_sweep("s", "")
+    found = compare.rollup([row])
+    store.log(run_id, found)
+    assert read(store, run_id).data.metrics == found
+    assert sorted(found.values()) == [0.4, 0.5, 0.6]
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])

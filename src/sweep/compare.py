@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ def compare(records: Sequence[Record]) -> list[Row]:
 
 
 def configuration(record: Record) -> str:
-    """The run's name without its seed."""
-    return " ".join(word for word in record.name.split() if not word.startswith("seed="))
+    """The run's name without its seed, which is a number; other keys and values may say seed."""
+    return re.sub(r" seed=\d+(?= |$)", "", record.name)
 
 
 def best(rows: Sequence[Row], metric: str) -> set[str]:
@@ -80,13 +81,24 @@ def interval(values: Sequence[float]) -> Interval:
 
 def rollup(rows: Sequence[Row]) -> dict[str, float]:
     """Flat metrics for the summary run: `<configuration>/<metric>_mean`, `_ci_low`, `_ci_high`."""
-    found = {}
-    for row in rows:
+    found: dict[str, float] = {}
+    for name, row in _store_names(rows).items():
         for metric, value in row.metrics.items():
-            key = f"{row.name.replace('=', ' ')}/{metric}"
+            key = f"{name}/{metric}"
             found[f"{key}_mean"] = value.mean
             if value.low is not None and value.high is not None:
                 found |= {f"{key}_ci_low": value.low, f"{key}_ci_high": value.high}
+    return found
+
+
+def _store_names(rows: Sequence[Row]) -> dict[str, Row]:
+    """Rows by names that MLflow takes for metrics: few characters are allowed, 250 at most."""
+    found: dict[str, Row] = {}
+    for index, row in enumerate(rows):
+        name = re.sub(r"[^\w.\- :]", "_", row.name.replace("=", " "))
+        if len(name) > 180 or name in found:
+            name = f"{name[:170]} {index}"
+        found[name] = row
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +49,20 @@ SIZE = (
 def print_table(console: Console, rows: Sequence[Row]) -> None:
     """Print one row per configuration; `*` marks the best mean of a column.
 
-    Below 120 columns quality and cost come as two tables, so that no cell is cut.
+    Where one table would cut a cell, quality and cost come as two.
     """
-    if console.width >= 120:
-        console.print(_table(rows, SIZE + QUALITY + COST))
+    table = _table(rows, SIZE + QUALITY + COST)
+    if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+        console.print(table)
     else:
         console.print(_table(rows, QUALITY))
         console.print(_table(rows, SIZE + COST))
     for row in rows:
         if row.trains:
             share = row.metrics["trainable_fraction"].mean
-            console.print(f"{escape(row.name)}: trains {row.trains}, {share:.2%}", highlight=False)
+            console.print(
+                f"{escape(row.name)}: trains {escape(row.trains)}, {share:.2%}", highlight=False
+            )
     if any(row.finished for row in rows):
         console.print("* best of its column, means over seeds; test scores choose nothing.")
     for failure in (text for row in rows for text in row.failures):
@@ -102,20 +107,28 @@ def _markdown(rows: Sequence[Row]) -> str:
     marks = {c.metric: _marked(rows, c.metric) for c in columns}
     for row in rows:
         cells = [_cell(row, c, marks[c.metric]) for c in columns]
-        lines.append(" | ".join([f"| {row.name}", *cells]) + " |")
-    lines += ["", *(f"- {text}" for row in rows for text in row.failures)]
+        lines.append(" | ".join([f"| {_inline(row.name)}", *cells]) + " |")
+    lines += ["", *(f"- {_inline(text)}" for row in rows for text in row.failures)]
     return "\n".join(lines) + "\n"
+
+
+def _inline(text: str) -> str:
+    """Text in one cell or line of Markdown, with nothing in it taken for markup."""
+    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
+    return " ".join(escaped.split())
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("strategy", overflow="fold")
-    for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=False)
-    marks = {c.metric: _marked(rows, c.metric) for c in columns}
-    for row in rows:
+    table.add_column("strategy", overflow="fold", min_width=10)
+    cells = [[_cell(row, c, _marked(rows, c.metric)) for row in rows] for c in columns]
+    for column, texts in zip(columns, cells, strict=True):
+        # Else rich takes a title's longest word for all the room that the column needs.
+        width = max(len(text) for text in [column.title, *texts])
+        table.add_column(column.title, justify="right", no_wrap=True, min_width=width)
+    for row, *texts in zip(rows, *cells, strict=True):
         if row.finished:
-            table.add_row(escape(row.name), *(_cell(row, c, marks[c.metric]) for c in columns))
+            table.add_row(escape(row.name), *texts)
         else:
             table.add_row(escape(row.name), "failed", style="red")
     return table

@@ -1,0 +1,345 @@
+"""Means, intervals and tables, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweep import compare, report, track
+from sweep.compare import Interval, Row
+from sweep.run import Record
+
+
+def record(
+    name: str = "none", status: str = "FINISHED", reason: str = "", **metrics: Any
+) -> Record:
+    """A run of the strategy that its name starts with."""
+    strategy = name.split()[0]
+    tags = {"sweep.trains": f"what {strategy} trains"} if status == "FINISHED" else {}
+    return Record("id", name, strategy, status, reason, metrics=metrics, tags=tags)
+
+
+def row(name: str = "none", failures: tuple[str, ...] = (), **means: float) -> Row:
+    """A row of one finished run, or of none if it has no metrics."""
+    metrics = {metric: Interval(mean, 1) for metric, mean in means.items()}
+    return Row(
+        name, name.split()[0], "head" if means else "", len(means and [1]), failures, metrics
+    )
+
+
+# Statistics.
+
+
+def test_the_interval_is_students() -> None:
+    found = compare.interval([0.7, 0.8, 0.9])
+    # Standard deviation 0.1; t of 2 degrees of freedom at 97.5 % is 4.3027.
+    half = 4.302652729911275 * 0.1 / math.sqrt(3)
+    assert (found.mean, found.n) == (pytest.approx(0.8), 3)
+    assert (found.low, found.high) == (pytest.approx(0.8 - half), pytest.approx(0.8 + half))
+
+
+def test_two_values_have_a_wide_interval() -> None:
+    found = compare.interval([1.0, 2.0])
+    # Standard error 0.5; t of 1 degree of freedom at 97.5 % is 12.7062.
+    assert (found.low, found.high) == (
+        pytest.approx(-4.8531, abs=1e-4),
+        pytest.approx(7.8531, 1e-4),
+    )
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert compare.interval([0.5, 0.5]) == Interval(0.5, 2, 0.5, 0.5)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert compare.interval([0.5]) == Interval(0.5, 1, None, None)
+
+
+# Configurations.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("none", "none"),
+        ("none seed=1", "none"),
+        ("none seed=12 optimizer.learning_rate=1e-4", "none optimizer.learning_rate=1e-4"),
+        ("none optimizer.learning_rate=1e-4 seed=0", "none optimizer.learning_rate=1e-4"),
+        ("none data.split_seed=1", "none data.split_seed=1"),
+        ("none data.text_column='a seed=1'", "none data.text_column='a seed=1'"),
+        ("none data.path=a seed=old.csv seed=1", "none data.path=a seed=old.csv"),
+        ("none data.text_column='two  blanks' seed=1", "none data.text_column='two  blanks'"),
+    ],
+)
+def test_a_configuration_is_a_name_without_its_seed(name: str, expected: str) -> None:
+    assert compare.configuration(record(name)) == expected
+
+
+def test_replicates_are_averaged_and_configurations_keep_their_order() -> None:
+    rows = compare.compare(
+        [
+            record("none seed=0", test_accuracy=0.6, eval_loss=1.0),
+            record("full seed=0", test_accuracy=0.5, eval_loss=2.0),
+            record("none seed=1", test_accuracy=0.8, eval_loss=3.0),
+            record("full seed=1", test_accuracy=0.4, eval_loss=4.0),
+        ]
+    )
+    means = {(r.name, m): r.metrics[m].mean for r in rows for m in ("test_accuracy", "eval_loss")}
+    assert [r.name for r in rows] == ["none", "full"]
+    assert [r.finished for r in rows] == [2, 2]
+    assert means == {
+        ("none", "test_accuracy"): pytest.approx(0.7),
+        ("none", "eval_loss"): pytest.approx(2.0),
+        ("full", "test_accuracy"): pytest.approx(0.45),
+        ("full", "eval_loss"): pytest.approx(3.0),
+    }
+
+
+def test_what_was_swept_beside_the_seed_makes_configurations() -> None:
+    names = [f"none seed={s} optimizer.learning_rate={r}" for s in (0, 1) for r in ("1e-4", "2e-5")]
+    rows = compare.compare([record(name, eval_loss=1.0) for name in names])
+    assert [(r.name, r.finished) for r in rows] == [
+        ("none optimizer.learning_rate=1e-4", 2),
+        ("none optimizer.learning_rate=2e-5", 2),
+    ]
+
+
+def test_a_failed_replicate_is_left_out_of_the_mean_and_named() -> None:
+    (found,) = compare.compare(
+        [
+            record("none seed=0", eval_loss=1.0),
+            record("none seed=1", "FAILED", "DivergedError: step 2", eval_loss=900.0),
+            record("none seed=2", eval_loss=2.0),
+        ]
+    )
+    assert (found.metrics["eval_loss"].mean, found.metrics["eval_loss"].n) == (1.5, 2)
+    assert found.finished == 2
+    assert found.failures == ("none seed=1: FAILED: DivergedError: step 2",)
+    assert found.trains == "what none trains"
+
+
+def test_a_metric_that_a_replicate_lacks_is_averaged_over_the_others() -> None:
+    (found,) = compare.compare(
+        [record("none seed=0", eval_loss=1.0, test_f1=0.5), record("none seed=1", eval_loss=2.0)]
+    )
+    assert (found.metrics["test_f1"], found.metrics["eval_loss"].n) == (Interval(0.5, 1), 2)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_strategy_of_which_no_run_finished_is_a_row_without_numbers(status: str) -> None:
+    rows = compare.compare([record("none", status, "reason"), record("full", eval_loss=1.0)])
+    assert rows[0] == Row("none", "none", "", 0, (f"none: {status}: reason",), {})
+
+
+def test_no_runs_make_no_rows() -> None:
+    assert compare.compare([]) == []
+
+
+# The best.
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("test_accuracy", {"b"}),
+        ("test_loss", {"a"}),
+        ("train_samples_per_second", {"b"}),
+        ("train_runtime_s", {"a"}),
+        ("peak_memory_mib", {"a"}),
+    ],
+)
+def test_the_best_is_the_highest_or_the_lowest(metric: str, expected: set[str]) -> None:
+    assert compare.best([row("a", **{metric: 1.0}), row("b", **{metric: 2.0})], metric) == expected
+
+
+def test_equal_means_share_the_mark() -> None:
+    rows = [row("a", test_f1=0.5), row("b", test_f1=0.5), row("c", test_f1=0.4)]
+    assert compare.best(rows, "test_f1") == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([row("a", test_f1=0.5)], id="alone"),
+        pytest.param([row("a", test_f1=0.5), row("b", ("b: FAILED",))], id="the-other-failed"),
+    ],
+)
+def test_nothing_is_best_where_nothing_can_be_compared(rows: list[Row]) -> None:
+    assert compare.best(rows, "test_f1") == set()
+
+
+# Metrics of the summary run.
+
+
+def test_the_summary_holds_means_and_intervals() -> None:
+    rows = [
+        Row("none", "none", "", 3, (), {"test_f1": Interval(0.5, 3, 0.4, 0.6)}),
+        Row("full", "full", "", 1, (), {"test_f1": Interval(0.3, 1)}),
+        Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
+    ]
+    assert compare.rollup(rows) == {
+        "none/test_f1_mean": 0.5,
+        "none/test_f1_ci_low": 0.4,
+        "none/test_f1_ci_high": 0.6,
+        "full/test_f1_mean": 0.3,
+    }
+
+
+def test_other_choices_stay_readable_in_the_summary() -> None:
+    names = compare.rollup([row("none optimizer.learning_rate=2e-5", test_f1=0.5)])
+    assert names == {"none optimizer.learning_rate 2e-5/test_f1_mean": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("none data.path=a/b", "none data.path=a,b", id="characters"),
+        pytest.param("x" * 300 + "a", "x" * 300 + "b", id="ends"),
+    ],
+)
+def test_configurations_never_share_a_name_in_the_summary(one: str, other: str) -> None:
+    found = compare.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
+    assert sorted(found.values()) == [0.1, 0.2]
+    assert max(map(len, found)) <= 250
+
+
+# What people read.
+
+NUMBERS: dict[str, float] = {
+    "eval_loss": 12.345,
+    "eval_accuracy": 0.7654,
+    "eval_f1": 0.7,
+    "test_loss": 12.345,
+    "test_accuracy": 0.7,
+    "test_f1": 0.7,
+    "train_runtime_s": 12_912.34,
+    "train_samples_per_second": 12_345.6,
+    "peak_memory_mib": 123_456.7,
+    "trainable_params": 177_858_054,
+    "trainable_fraction": 1.0,
+}
+SHOWN = ["12.345", "0.765", "0.700", "12,912.3", "12,346", "123,457", "177,858,054", "100.00%"]
+LONG = "none optimizer.learning_rate=2e-05 trainer.per_device_train_batch_size=32"
+
+
+def printed(rows: list[Row], width: int = 80) -> list[str]:
+    """Lines of the comparison on a terminal of a given width."""
+    console = Console(width=width, file=io.StringIO())
+    report.print_table(console, rows)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 130, 160, 200])
+@pytest.mark.parametrize("name", ["none", LONG, "an_unbreakable_name_" * 4], ids=["a", "b", "c"])
+def test_no_number_is_wrapped_or_cut(name: str, width: int) -> None:
+    lines = printed([row(name, **NUMBERS), row("full", **NUMBERS)], width)
+    words = [word.rstrip("*") for line in lines for word in line.split()]
+    assert [number for number in SHOWN if words.count(number) < 2] == []
+    assert not any("…" in line for line in lines)
+    assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_no_letter_of_a_long_name_is_lost(width: int) -> None:
+    lines = printed([row(LONG, **NUMBERS), row("full", **NUMBERS)], width)
+    first_column = "".join(re.split(r"\s{2,}", line[1:])[0] for line in lines)
+    assert LONG.replace(" ", "") in first_column.replace(" ", "")
+
+
+@pytest.mark.parametrize(("width", "tables"), [(80, 2), (160, 1)])
+def test_a_narrow_terminal_gets_two_tables(width: int, tables: int) -> None:
+    lines = printed([row("none", **NUMBERS), row("full", **NUMBERS)], width)
+    assert sum("strategy" in line for line in lines) == tables
+
+
+def test_the_best_of_a_column_has_a_mark() -> None:
+    lines = printed(
+        [row("none", **NUMBERS), row("full", **{**NUMBERS, "test_accuracy": 0.5, "eval_loss": 1.0})]
+    )
+    assert [line.split()[1:] for line in lines[2:4]] == [
+        ["12.345", "0.765*", "0.700*", "12.345*", "0.700*", "0.700*"],
+        ["1.000*", "0.765*", "0.700*", "12.345*", "0.500", "0.700*"],
+    ]
+
+
+def test_a_strategy_that_failed_says_so_and_why() -> None:
+    failure = "bias: FAILED: DivergedError: [loss] became nan"
+    lines = printed([row("none", **NUMBERS), row("bias", (failure,))])
+    assert [line.split() for line in lines if line.startswith(" bias")] == [["bias", "failed"]] * 2
+    assert lines[-1] == failure
+
+
+def test_the_table_says_what_trains() -> None:
+    assert "none: trains head, 100.00%" in printed([row("none", **NUMBERS)])
+
+
+def test_names_are_not_taken_for_markup() -> None:
+    lines = printed([row("none data.label_names=[red]", **NUMBERS), row("full", **NUMBERS)], 160)
+    assert lines[2].startswith(" none data.label_names=[red] ")
+
+
+def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
+    rows = [
+        Row("none, x", "none", "everything", 2, ("none: FAILED: x",), {"m": Interval(2, 2, 1, 3)}),
+        Row("full", "full", "head", 1, (), {"m": Interval(5, 1)}),
+        Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
+    ]
+    report.write(rows, tmp_path / "report")
+    with (tmp_path / "report" / "summary.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["configuration", "strategy", "trains", "runs", "failed", "m", "m_low", "m_high"],
+            ["none, x", "none", "everything", "2", "1", "2", "1", "3"],
+            ["full", "full", "head", "1", "0", "5", "", ""],
+            ["bias", "bias", "", "0", "1", "", "", ""],
+        ]
+
+
+def test_the_markdown_is_a_table_with_the_failures_below(tmp_path: Path) -> None:
+    report.write([row("none", **NUMBERS), row("bias", ("bias: FAILED: x",))], tmp_path)
+    header, rule, none, bias, blank, failure = (tmp_path / "summary.md").read_text().splitlines()
+    assert header == (
+        "| strategy | trainable | share | val loss | val acc | val F1 | test loss | test acc"
+        " | test F1 | train s | texts /s | peak MiB |"
+    )
+    assert rule == "|---" + "|---:" * 11 + "|"
+    assert none == (
+        "| none | 177,858,054 | 100.00% | 12.345 | 0.765 | 0.700 | 12.345 | 0.700 | 0.700"
+        " | 12,912.3 | 12,346 | 123,457 |"
+    )
+    assert bias == "| bias" + " | -" * 11 + " |"
+    assert (blank, failure) == ("", "- bias: FAILED: x")
+
+
+def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None:
+    failure = "none: FAILED: <script>\nsecond | line"
+    report.write([row("none data.separator=|", (failure,))], tmp_path)
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert lines[2].startswith(r"| none data.separator=\| | - |")
+    assert lines[4] == r"- none: FAILED: &lt;script&gt; second \| line"
+
+
+def test_links_are_printed_whole_however_long() -> None:
+    console = Console(width=40, file=io.StringIO())
+    store = track.Store("sqlite:////x/mlflow.db", "1")
+    report.print_links(console, Path("mlruns/sweeps/now"), store, ["a" * 32, "b" * 32])
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == [
+        "results: mlruns/sweeps/now",
+        f"open: {store.ui_command()}",
+        f"compare: {store.compare_url(['a' * 32, 'b' * 32])}",
+    ]
+
+
+def test_without_tracking_only_the_folder_is_printed() -> None:
+    console = Console(width=40, file=io.StringIO())
+    report.print_links(console, Path("here"), track.Store(None), ["a"])
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "results: here\n"
