@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -30,9 +31,13 @@ from sweep.checks import value_at
 from sweep.config import Config, ConfigError, keys
 from sweep.overrides import parse, value_of, wrong_type
 
+OPEN = ("families", "model.parts")
+"""Tables whose keys the user makes up."""
 GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
 Axes = dict[str, list[Override]]
 """Per key, the overrides to try, in the order typed; one entry for what does not vary."""
+Bases = dict[tuple[str, ...], DictConfig | None]
+"""Composed configuration per choice of groups, None for one that failed: composing is slow."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,10 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
         ConfigError: With all mistakes of all jobs.
     """
     errors: list[str] = []
+    bases: Bases = {}
     with _hydra(config_dir):
-        axes = _axes(overrides, errors)
-        jobs = _jobs(axes, errors)
+        axes = _axes(overrides, bases, errors)
+        jobs = _jobs(axes, bases, errors)
     errors += _duplicate_errors(jobs)
     if errors:
         raise ConfigError(*errors)
@@ -100,22 +106,31 @@ def _hydra(config_dir: str | None) -> Iterator[None]:
         yield
 
 
-def _axes(overrides: Sequence[str], errors: list[str]) -> Axes:
+def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> Axes:
     """The axes of the command line, behind the sweep that the configuration itself asks for."""
-    groups = {group: _names(group) for group in GROUPS}
-    groups["experiment"].append("null")
+    groups = {group: partial(_choices, group) for group in GROUPS}
     typed = parse(overrides, groups, _loader(), errors)
+    fixed = _fixed_groups(typed)
     try:
-        cfg = _compose(_fixed_groups(typed), return_hydra_config=True)
+        cfg = _compose(fixed, return_hydra_config=True)
     except ConfigError as error:
         raise ConfigError(*errors, *error.messages) from None
     params = cfg.hydra.sweeper.get("params") or {}
+    with open_dict(cfg):
+        del cfg["hydra"]
+    bases[fixed] = copy.deepcopy(cfg)
     default = parse([f"{key}={value}" for key, value in params.items()], groups, _loader(), errors)
     return _accepted(default | typed, cfg, errors)
 
 
-def _fixed_groups(axes: Axes) -> list[str]:
-    return [str(axes[key][0].input_line) for key in GROUPS if len(axes.get(key, [])) == 1]
+def _fixed_groups(axes: Axes) -> tuple[str, ...]:
+    return _groups([values[0] for values in axes.values() if len(values) == 1])
+
+
+def _groups(line: Sequence[Override]) -> tuple[str, ...]:
+    """The choices of groups among overrides, in one order, to look them up in `bases`."""
+    found = {o.key_or_group: str(o.input_line) for o in line}
+    return tuple(found[group] for group in GROUPS if group in found)
 
 
 def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
@@ -130,8 +145,7 @@ def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
     return accepted
 
 
-def _jobs(axes: Axes, errors: list[str]) -> list[Job]:
-    bases: dict[tuple[str, ...], DictConfig | None] = {}
+def _jobs(axes: Axes, bases: Bases, errors: list[str]) -> list[Job]:
     varying = {key for key, values in axes.items() if len(values) > 1} | {"freeze"} & set(axes)
     damaged = bool(errors)
     jobs: dict[str, Job] = {}
@@ -148,13 +162,8 @@ def _jobs(axes: Axes, errors: list[str]) -> list[Job]:
     return list(jobs.values())
 
 
-def _job_config(
-    line: tuple[Override, ...],
-    bases: dict[tuple[str, ...], DictConfig | None],
-    errors: list[str],
-) -> Config | None:
-    """The configuration of one job; composing is slow, so once per choice of groups in `bases`."""
-    groups = tuple(str(o.input_line) for o in line if o.key_or_group in GROUPS)
+def _job_config(line: tuple[Override, ...], bases: Bases, errors: list[str]) -> Config | None:
+    groups = _groups(line)
     try:
         if groups not in bases:
             bases[groups] = None
@@ -208,9 +217,11 @@ def _apply(cfg: DictConfig, override: Override) -> str:
     key = override.key_or_group
     if key.startswith("model.parts.") and cfg.model.parts is None:
         return "the model has no parts of its own; set model.parts={head: PATTERN, ...}"
-    merge = key != "model.parts" or cfg.model.parts is not None
+    value, is_open = override.value(), key.startswith(OPEN)
+    if key == "model.parts" and cfg.model.parts is None and isinstance(value, dict):
+        cfg.model.parts = {}  # for OmegaConf cannot merge into null
     try:
-        OmegaConf.update(cfg, key, override.value(), merge=merge)
+        OmegaConf.update(cfg, key, value, merge=True, force_add=is_open)
     except OmegaConfBaseException as error:
         return _plain(error)
     return ""
@@ -251,6 +262,10 @@ def _duplicate_errors(jobs: list[Job]) -> list[str]:
 
 def _loader() -> Any:
     return GlobalHydra.instance().config_loader()
+
+
+def _choices(group: str) -> list[str]:
+    return [*_names(group), *(["null"] if group == "experiment" else [])]
 
 
 def _names(group: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, cast, get_args, get_origin
 
@@ -23,14 +23,18 @@ WORDS = {
 }
 
 
+Groups = Mapping[str, Callable[[], Sequence[str]]]
+"""What lists the options of a group, by its name."""
+
+
 def parse(
-    texts: Sequence[str], groups: Mapping[str, Sequence[str]], loader: Any, errors: list[str]
+    texts: Sequence[str], groups: Groups, loader: Any, errors: list[str]
 ) -> dict[str, list[Override]]:
     """Read overrides and enumerate their sweeps.
 
     Args:
         texts: As typed; `key=a,b` sweeps.
-        groups: The options of every group.
+        groups: All of them.
         loader: Hydra's, for `glob(*)`.
         errors: Gets one message per mistake.
 
@@ -51,7 +55,12 @@ def parse(
             errors.append(problem)
             continue
         key = override.key_or_group
-        unknown = [_unknown_option(key, v, groups[key]) for v in values if not _known(v, groups)]
+        names = groups[key]() if key in groups else []
+        unknown = [
+            _unknown_option(key, value_of(value), names)
+            for value in values
+            if key in groups and value_of(value) not in names
+        ]
         errors += unknown
         if not unknown:
             found[key] = values
@@ -111,7 +120,7 @@ def _expand(override: Override, parser: OverridesParser) -> list[Override]:
     return list(parser.parse_overrides([f"{override.key_or_group}={value}" for value in values]))
 
 
-def _problem(override: Override, groups: Mapping[str, Sequence[str]]) -> str:
+def _problem(override: Override, groups: Groups) -> str:
     """What is wrong with a key, or an empty string."""
     key, known = override.key_or_group, config.keys()
     if not key:
@@ -133,11 +142,6 @@ def _problem(override: Override, groups: Mapping[str, Sequence[str]]) -> str:
     return _unknown_key(key, sorted({*known, *groups}))
 
 
-def _known(override: Override, groups: Mapping[str, Sequence[str]]) -> bool:
-    key = override.key_or_group
-    return key not in groups or value_of(override) in groups[key]
-
-
 def _unreadable(text: str, reason: str) -> str:
     if text.startswith("-"):
         return f"{text!r} is no option. The options are {', '.join(OPTIONS)}."
@@ -147,8 +151,7 @@ def _unreadable(text: str, reason: str) -> str:
     )
 
 
-def _unknown_option(group: str, override: Override, names: Sequence[str]) -> str:
-    name = value_of(override)
+def _unknown_option(group: str, name: str, names: Sequence[str]) -> str:
     return (
         f"{group}={name!r} is no option of {group}. Its options are: {', '.join(names)}."
         f"{_did_you_mean(name, names)}"
