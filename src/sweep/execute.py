@@ -117,7 +117,9 @@ def _call(
     Steps, sent as tuples, go to `on_step`. A process that dies returns a sentence that says how.
     """
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=worker, args=(theirs, argument), daemon=True)
+    process = context.Process(
+        target=_in_folder, args=(os.getcwd(), worker, theirs, argument), daemon=True
+    )
     process.start()
     theirs.close()
     try:
@@ -134,6 +136,12 @@ def _call(
         process.kill()
         process.join()
         ours.close()
+
+
+def _in_folder(folder: str, worker: Callable[..., None], *arguments: Any) -> None:
+    """Relative paths mean the same as in the parent, which may have moved since it started."""
+    os.chdir(folder)
+    worker(*arguments)
 
 
 def _death(code: int | None) -> str:
