@@ -12,7 +12,7 @@ setup: .venv/installed ## Create .venv and install everything, pinned by constra
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sweep needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,peft,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev]'
 	touch $@
 
 sweep: setup ## Run the standard comparison; ARGS="freeze=none,full seed=0,1" passes overrides

@@ -30,7 +30,7 @@ STRATEGIES = (
     "bias",
 )
 # Adapters and stages do more than choose tensors.
-TESTED_ELSEWHERE = {"lora", "dora", "ia3", "qlora", "gradual"}
+TESTED_ELSEWHERE = {"lora", "dora", "ia3", "miss", "qlora", "gradual"}
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class Bench:
         """What `run` does between loading and recording."""
         splits = load_splits(cfg.data)
         loaded = model.load(cfg, splits.label_names)
-        freeze.apply_freeze(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
+        frozen = freeze.apply_freeze(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
         encoded = {
             name: encode(getattr(splits, name), loaded.tokenizer, cfg.data, name != "train")
             for name in NAMES
@@ -114,6 +114,7 @@ class Bench:
             cfg,
             self.output_dir,
             lambda *step: reports.append(step),
+            frozen,
         )
         return Trained(result, trainer, before, encoded, reports)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sweep import strategy
 from sweep.config import Config, DataConfig
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -95,6 +96,12 @@ RANGES: dict[str, Check] = {
     "freeze.name": _NAME,
     "freeze.parts": (_are_texts, "a list of names of parts"),
     "freeze.count": _AT_LEAST_1,
+    "freeze.train": (_are_texts, "a list of regular expressions"),
+    "freeze.targets": (_are_texts, "a list of names of parts"),
+    "freeze.rank": _AT_LEAST_1,
+    "freeze.alpha": _POSITIVE,
+    "freeze.dropout": (lambda value: 0 <= value < 1, "a number of 0 or more and below 1"),
+    "freeze.stages": (lambda value: value >= 2, "an integer of 2 or more"),
     "freeze.learning_rate": _POSITIVE,
     "optimizer.optim_args": (
         lambda value: bool(re.fullmatch(r"\w+=[^=,]+(, *\w+=[^=,]+)*", value)),
@@ -107,6 +114,7 @@ RANGES: dict[str, Check] = {
         "a count of steps, or a fraction below 1",
     ),
     "optimizer.max_grad_norm": _NOT_NEGATIVE,
+    "optimizer.layer_decay": (lambda value: 0 < value <= 1, "a number above 0, up to 1"),
     "trainer.num_train_epochs": _POSITIVE,
     "trainer.max_steps": (lambda value: value == -1 or value >= 1, "-1 or an integer above 0"),
     "trainer.per_device_train_batch_size": _AT_LEAST_1,
@@ -131,7 +139,13 @@ ONLY_WITH = {
 
 def check(cfg: Config) -> list[str]:
     """Return one message per value that is out of range or contradicts another."""
-    return [*check_values(cfg), *_check_data(cfg.data), *_check_strategy(cfg), *_check_parts(cfg)]
+    return [
+        *check_values(cfg),
+        *_check_data(cfg.data),
+        *_check_strategy(cfg),
+        *_check_parts(cfg),
+        *strategy.check(cfg),
+    ]
 
 
 def check_values(cfg: Config) -> list[str]:

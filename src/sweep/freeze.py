@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from sweep import adapters, patterns
 from sweep.config import ConfigError, FreezeConfig
 from sweep.model import Parts, layer_indices
+from sweep.patterns import EVERYTHING, HEAD
 
 if TYPE_CHECKING:
     from torch import nn
-
-EVERYTHING = "everything"
-HEAD = "head"
 
 
 @dataclass(frozen=True)
@@ -24,16 +23,19 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    """As the model computes with it, also when the values are packed into 4 bits."""
     trainable: bool
     decided_by: str
+    depth: int = 0
+    """0 for embeddings, 1 for the lowest layer, one more than the top layer for all above it."""
+    is_head: bool = False
+    stage: int = 1
+    """Stage of gradual unfreezing in which it begins to train."""
 
     @property
     def numel(self) -> int:
         """Number of elements."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class FreezeReport:
 
     strategy: str
     tensors: tuple[Tensor, ...]
+    adapter: bool = False
+    """Whether an adapter is all that has to be saved, beside the head."""
 
     @property
     def trainable_params(self) -> int:
@@ -58,104 +62,186 @@ class FreezeReport:
         """Share of the elements that train, from 0 to 1."""
         return self.trainable_params / self.total_params
 
-    def to_json(self) -> str:
-        """All of it, for the artifact freeze.json."""
+    @property
+    def stages(self) -> int:
+        """How many stages of unfreezing there are; 1 when all starts at once."""
+        return max(t.stage for t in self.tensors)
+
+    @property
+    def checkpoint_params(self) -> int:
+        """Elements that are saved: all of the model, or the adapter and the head."""
+        return self.trainable_params if self.adapter else self.total_params
+
+    def to_json(self, **others: Any) -> str:
+        """All of it, for the artifact freeze.json, with further keys."""
+        keys = ("name", "shape", "trainable", "decided_by")
         summary = {
             "strategy": self.strategy,
             "trainable_params": self.trainable_params,
             "total_params": self.total_params,
-            "tensors": [asdict(t) for t in self.tensors],
+            **others,
+            "tensors": [{key: getattr(t, key) for key in keys} for t in self.tensors],
         }
         return json.dumps(summary, indent=1)
+
+
+def apply(
+    model: nn.Module, parts: Parts, strategy: FreezeConfig, new_names: Collection[str] = ()
+) -> tuple[nn.Module, FreezeReport]:
+    """Apply any strategy; with an adapter, the model that is returned is another one.
+
+    Args:
+        model: Changed in place. May be on the meta device.
+        parts: Pattern per part; a name has to match as a whole.
+        strategy: What trains.
+        new_names: As for `apply_freeze`.
+
+    Raises:
+        ConfigError: As `apply_freeze` and `adapters.wrap`.
+    """
+    if not strategy.adapter:
+        return model, apply_freeze(model, parts, strategy, new_names)
+    wrapped = adapters.wrap(model, parts, strategy, new_names)
+    return wrapped, _adapter_report(wrapped, parts, strategy, new_names)
 
 
 def apply_freeze(
     model: nn.Module, parts: Parts, strategy: FreezeConfig, new_names: Collection[str] = ()
 ) -> FreezeReport:
-    """Let the strategy's parts and the head train, and stop gradients for all other parameters.
+    """Let the strategy's tensors and the head train, and stop gradients for all others.
 
     Args:
         model: Changed in place: only `requires_grad`. May be on the meta device.
         parts: Pattern per part; a name has to match as a whole.
-        strategy: Its `parts` and `count`.
+        strategy: One without an adapter. Tensors of later stages train too: what waits for its
+            stage is decided while training.
         new_names: Backbone tensors without pretrained values; they train under every strategy,
             because frozen noise would be neither pretrained nor learnt.
 
     Raises:
         ConfigError: A part the model does not have, or a pattern that matches nothing.
     """
+    assert not strategy.adapter, "adapters need a model of their own: use apply"
     names = [name for name, _ in model.named_parameters()]
-    wanted = _patterns(names, parts, strategy)
+    decisions = patterns.decide(names, parts, strategy)
+    for name in new_names:
+        if not decisions[name].trains:
+            decisions[name] = patterns.Decision(True, "not in the checkpoint")
     tensors = []
     for name, parameter in model.named_parameters():
-        decided_by = next((why for why, matched in wanted.items() if name in matched), "")
-        if not decided_by and name in new_names:
-            decided_by = "not in the checkpoint"
-        parameter.requires_grad_(bool(decided_by))
-        tensors.append(
-            Tensor(name, tuple(parameter.shape), bool(decided_by), decided_by or "frozen")
-        )
-    return FreezeReport(strategy.name, tuple(tensors))
+        parameter.requires_grad_(decisions[name].trains)
+        tensors.append(Tensor(name, _shape(parameter), *decisions[name]))
+    return FreezeReport(strategy.name, _with_depths(tensors, parts, strategy))
 
 
 def describe(strategy: FreezeConfig) -> str:
     """What trains, in words, for every listing that shows the strategy's name."""
-    if EVERYTHING in strategy.parts:
-        return "everything"
-    top = f"top {strategy.count} layers" if strategy.count else "layers"
-    return ", ".join([*(top if p == "layers" else p for p in strategy.parts), HEAD])
+    if strategy.adapter:
+        details = [f"rank {strategy.rank}"] if strategy.rank else []
+        details += ["rsLoRA"] if strategy.use_rslora else []
+        details += ["4-bit backbone"] if strategy.quantization else []
+        about = f" ({', '.join(details)})" if details else ""
+        return f"{adapters.NAMES[strategy.adapter]}{about} on {', '.join(strategy.targets)}; {HEAD}"
+    if strategy.train is not None:
+        words = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
+    elif EVERYTHING in strategy.parts:
+        words = EVERYTHING
+    else:
+        top = f"top {strategy.count} layers" if strategy.count else "layers"
+        words = ", ".join([*(top if p == "layers" else p for p in strategy.parts), HEAD])
+    return f"{words}; from the top in {strategy.stages} stages" if strategy.stages else words
 
 
-def set_frozen_modes(model: nn.Module) -> None:
+def set_frozen_modes(model: nn.Module, dropout: bool = False) -> None:
     """Put modules whose own and inherited weights are all frozen into evaluation mode.
 
     Their dropout is off then, and normalisation statistics stay. Changes `training` in place.
+
+    Args:
+        model: With its strategy applied.
+        dropout: Leave dropout on, so that only normalisations with statistics are changed.
     """
-    for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(p.requires_grad for p in parameters):
+    for module in frozen_modules(model):
+        if not dropout or getattr(module, "running_mean", None) is not None:
             module.eval()
 
 
-def _patterns(names: list[str], parts: Parts, strategy: FreezeConfig) -> dict[str, set[str]]:
-    """Per reason, the names that train because of it; the head comes first."""
-    wanted = {f"head: {parts[HEAD]}": _matching(names, parts, HEAD, strategy)}
-    for part in strategy.parts:
-        if part == EVERYTHING:
-            wanted[EVERYTHING] = set(names)
-        elif part not in parts:
-            available = ", ".join(sorted([*parts, EVERYTHING]))
-            raise ConfigError(
-                f"freeze.parts={strategy.parts} of the strategy {strategy.name!r}: the model has"
-                f" no part {part!r}. Its parts are: {available}."
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """Modules that have weights, all of them frozen."""
+    found = []
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            found.append(module)
+    return found
+
+
+def _adapter_report(
+    model: nn.Module, parts: Parts, strategy: FreezeConfig, new_names: Collection[str]
+) -> FreezeReport:
+    head = patterns.head_of([adapters.original_name(n) for n, _ in model.named_parameters()], parts)
+    tensors = []
+    for name, parameter in model.named_parameters():
+        original = adapters.original_name(name)
+        if not parameter.requires_grad:
+            copy = adapters.is_unused_copy(name)
+            why = "copy from before the training, not used" if copy else patterns.FROZEN
+        elif adapters.is_adapter(name):
+            why = f"adapter: {strategy.adapter}"
+        elif original in head:
+            why = f"{HEAD}: {parts[HEAD]}"
+        else:
+            why = "not in the checkpoint" if original in new_names else "beside a new tensor"
+        tensors.append(Tensor(name, _shape(parameter), parameter.requires_grad, why))
+    return FreezeReport(strategy.name, _with_depths(tensors, parts, strategy), adapter=True)
+
+
+def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    state = getattr(parameter, "quant_state", None)  # of a weight packed by bitsandbytes
+    return tuple(parameter.shape if state is None else state.shape)
+
+
+def _with_depths(tensors: list[Tensor], parts: Parts, strategy: FreezeConfig) -> tuple[Tensor, ...]:
+    """The tensors with where they stand: depth, head or not, and stage."""
+    originals = [adapters.original_name(t.name) for t in tensors]
+    index = layer_indices(originals, parts)
+    layers = max(index.values(), default=-1) + 1
+    _check_stages(strategy, layers)
+    embeddings = patterns.matching(originals, parts.get("embeddings"))
+    head = patterns.head_of(originals, parts)
+    found = []
+    for tensor, name in zip(tensors, originals, strict=True):
+        depth = index[name] + 1 if name in index else 0 if name in embeddings else layers + 1
+        stage = _stage(depth, layers, strategy.stages) if strategy.stages else 1
+        decided_by = tensor.decided_by
+        if strategy.stages and tensor.trainable:
+            decided_by += f"; stage {stage} of {strategy.stages}"
+        found.append(
+            replace(
+                tensor,
+                decided_by=decided_by,
+                depth=depth,
+                is_head=name in head and not adapters.is_unused_copy(tensor.name),
+                stage=stage,
             )
-        elif parts[part] is not None:  # null: the family has none, and says so
-            matched = _matching(names, parts, part, strategy)
-            wanted[f"{part}: {parts[part]}"] = matched
-    head, *others = wanted.values()
-    if strategy.parts and not set().union(*others) - head:
-        raise ConfigError(
-            f"freeze.parts={strategy.parts} of the strategy {strategy.name!r}: this model has none"
-            " of these parts, so nothing but the head would train. Use freeze=full for that."
         )
-    return wanted
+    return tuple(found)
 
 
-def _matching(names: list[str], parts: Parts, part: str, strategy: FreezeConfig) -> set[str]:
-    pattern = str(parts[part])
-    try:
-        matched = {name for name in names if re.fullmatch(pattern, name)}
-    except re.error as error:
+def _stage(depth: int, layers: int, stages: int) -> int:
+    """Stage s thaws the top s/stages of the layers, the last one embeddings too."""
+    if depth == 0:
+        return stages
+    below_top = max(layers - depth, -1)
+    return next(s for s in range(1, stages + 1) if math.ceil(layers * s / stages) > below_top)
+
+
+def _check_stages(strategy: FreezeConfig, layers: int) -> None:
+    if strategy.stages and strategy.stages > layers:
         raise ConfigError(
-            f"model.parts.{part}={pattern!r} is no regular expression: {error}."
-        ) from None
-    if not matched:
-        raise ConfigError(
-            f"model.parts.{part}={pattern!r} matches none of the {len(names)} parameters,"
-            f" for example {names[0]!r}. Correct it, or set it to null if the model has no {part}."
+            f"freeze.stages={strategy.stages} of the strategy {strategy.name!r}: the model has"
+            f" {layers} layers that its parts name. Use from 2 to {layers} stages."
+            if layers > 1
+            else f"freeze.stages={strategy.stages} of the strategy {strategy.name!r}: the model's"
+            " parts name no layers. Add `layers: PATTERN` to its parts."
         )
-    if part == "layers" and strategy.count is not None:
-        index = layer_indices(names, parts)
-        top = sorted(set(index.values()))[-strategy.count :]
-        return {name for name in matched if index[name] in top}
-    return matched

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep import adapters
 from sweep.config import Config, ConfigError, ModelConfig
 from sweep.table import check_sha256, find
 
@@ -114,39 +115,78 @@ def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
     return model, parts_of(cfg, model_config.model_type, _names(model))
 
 
-def load(cfg: Config, label_names: Sequence[str]) -> Loaded:
+def load(
+    cfg: Config, label_names: Sequence[str], precision: str = "fp32", device: str = "cpu"
+) -> Loaded:
     """Load weights and tokenizer; the head is drawn from `cfg.seed`, whatever the folder holds.
+
+    Args:
+        cfg: The run; `freeze.quantization` packs the backbone while it is loaded.
+        label_names: Names of the classes.
+        precision: What packed weights are unpacked to; all others are fp32.
+        device: Where weights are packed; without that, the model stays on the CPU.
 
     Raises:
         ConfigError: As `build_empty`, or a folder whose tokenizer cannot be used.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
+    adapters.require(cfg.freeze)
     folder = fetch(cfg.model)
     model_config = _model_config(folder, cfg, len(label_names))
     model_config.id2label = dict(enumerate(label_names))
     model_config.label2id = {name: i for i, name in enumerate(label_names)}
+    options = {
+        "config": model_config,
+        "dtype": "float32",
+        "use_safetensors": True,
+        "trust_remote_code": cfg.model.trust_remote_code,
+        "ignore_mismatched_sizes": True,  # a head for another number of labels is replaced anyway
+        "output_loading_info": True,
+    }
+    if cfg.freeze.quantization:
+        options |= _packing(cfg, folder, options, precision, device)
     set_seed(cfg.seed)
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=model_config,
-        dtype="float32",
-        use_safetensors=True,
-        trust_remote_code=cfg.model.trust_remote_code,
-        ignore_mismatched_sizes=True,  # a head for another number of labels is replaced anyway
-        output_loading_info=True,
-    )
+    model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
+    adapters.settle(model)
     parts = parts_of(cfg, model_config.model_type, _names(model))
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
-    head = re.compile(str(parts["head"]))
-    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     return Loaded(
         model,
         AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.model.trust_remote_code),
         parts,
-        frozenset(name for name in fresh & set(_names(model)) if not head.fullmatch(name)),
+        _new_names(model, info, parts),
     )
+
+
+def _new_names(model: PreTrainedModel, info: Any, parts: Parts) -> frozenset[str]:
+    """Names of backbone tensors that the checkpoint lacks."""
+    head = re.compile(str(parts["head"]))
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    return frozenset(name for name in fresh & set(_names(model)) if not head.fullmatch(name))
+
+
+def _packing(
+    cfg: Config, folder: Path, options: dict[str, Any], precision: str, device: str
+) -> dict[str, Any]:
+    """Options that pack the backbone, but neither what is new nor the small pooler."""
+    import copy
+
+    from transformers import AutoModelForSequenceClassification
+
+    # A look at what the checkpoint lacks, without reading a weight.
+    plan = {**options, "config": copy.deepcopy(options["config"]), "device_map": "meta"}
+    empty, info = AutoModelForSequenceClassification.from_pretrained(folder, **plan)
+    parts = parts_of(cfg, options["config"].model_type, _names(empty))
+    new_names = _new_names(empty, info, parts)
+    skip = adapters.modules_to_train(empty, str(parts["head"]), new_names)
+    if parts.get("pooler"):
+        skip += adapters.modules_to_train(empty, str(parts["pooler"]), [])
+    return {
+        "quantization_config": adapters.quantization_config(skip, precision),
+        "device_map": {"": device},
+    }
 
 
 def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
@@ -182,6 +222,11 @@ def _check_folder(folder: Path, cfg: ModelConfig) -> None:
         errors.append(f"{where} has no config.json. Save the model with save_pretrained().")
     elif _read_config(folder) is None:
         errors.append(f"{where} has a damaged config.json. Save the model anew, or copy it again.")
+    elif "quantization_config" in (_read_config(folder) or {}):
+        errors.append(
+            f"{where} is quantised already, and training starts from full weights. Give the folder"
+            " of the original model; freeze=qlora packs it into 4 bits while loading."
+        )
     if not any((folder / name).is_file() for name in WEIGHTS):
         pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
         errors.append(

@@ -9,20 +9,25 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from sweep import environment, model
+from sweep import environment, model, saving
 from sweep.config import Config
 from sweep.data import NAMES, Encoded, Splits, encode, load_splits
-from sweep.freeze import FreezeReport, apply_freeze, describe
+from sweep.freeze import FreezeReport, apply, describe
 from sweep.track import Store
+
+if TYPE_CHECKING:
+    from sweep.train import TrainResult
 
 Progress = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step and the number of steps of the run."""
+CHECKPOINTS = "checkpoints"
+"""Folder of what only the training itself needs."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,13 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
     """Everything that can go wrong without data and weights, in a second.
 
     Raises:
-        ConfigError: As `model.build_empty`, `apply_freeze` and `train.training_arguments`.
+        ConfigError: As `model.build_empty`, `freeze.apply` and `train.resolve_precision`.
     """
     from sweep import train
 
-    train.resolve_precision(cfg.trainer, train.resolve_device(cfg.trainer))
+    train.precision_and_device(cfg.trainer)
     empty, parts = model.build_empty(cfg, num_labels)
-    return apply_freeze(empty, parts, cfg.freeze)
+    return apply(empty, parts, cfg.freeze)[1]
 
 
 def run(spec: RunSpec, progress: Progress) -> Record:
@@ -91,8 +96,8 @@ def run(spec: RunSpec, progress: Progress) -> Record:
     started = time.time()
     set_threads(spec.cfg)
     splits = load_splits(spec.cfg.data)
-    loaded = model.load(spec.cfg, splits.label_names)
-    report = apply_freeze(loaded.model, loaded.parts, spec.cfg.freeze, loaded.new_names)
+    loaded = model.load(spec.cfg, splits.label_names, *train.precision_and_device(spec.cfg.trainer))
+    frozen, report = apply(loaded.model, loaded.parts, spec.cfg.freeze, loaded.new_names)
     encoded = {
         name: encode(getattr(splits, name), loaded.tokenizer, spec.cfg.data, name != "train")
         for name in NAMES
@@ -104,16 +109,19 @@ def run(spec: RunSpec, progress: Progress) -> Record:
         curves.append((metrics, step, time.time()))
         progress(metrics, step, steps)
 
-    checkpoints = spec.folder / "checkpoints"
+    checkpoints = spec.folder / CHECKPOINTS
     result, trainer = train.train(
-        loaded.model, loaded.tokenizer, encoded, spec.cfg, checkpoints, on_metrics
+        frozen, loaded.tokenizer, encoded, spec.cfg, checkpoints, on_metrics, report
     )
-    shutil.rmtree(checkpoints, ignore_errors=True)
     record.metrics |= result.metrics
-    record.metrics["total_runtime_s"] = time.time() - started
+    record.notes += result.notes
+    _write_artifacts(spec, splits, report, result)
     if spec.cfg.trainer.save_model:
-        trainer.save_model(str(spec.folder / "model"))
-    _write_artifacts(spec, splits, report, result.probabilities)
+        _save(spec, splits, encoded, trainer, result)
+        metrics = result.metrics
+        saving.write_card(spec.cfg, splits.label_names, report, metrics, spec.folder / "model")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    record.metrics["total_runtime_s"] = time.time() - started
     spec.store.log_curves(spec.run_id, curves)
     final = max((step for _, step, _ in curves), default=0)
     spec.store.log(spec.run_id, record.metrics, step=final)
@@ -204,8 +212,8 @@ def _sizes(report: FreezeReport) -> dict[str, float]:
         "trainable_params": report.trainable_params,
         "total_params": report.total_params,
         "trainable_fraction": report.trainable_fraction,
-        # What save_model writes: every weight of the model in fp32.
-        "checkpoint_mib": report.total_params * 4 / 2**20,
+        # What save_model writes, in fp32.
+        "checkpoint_mib": report.checkpoint_params * 4 / 2**20,
     }
 
 
@@ -222,17 +230,39 @@ def _new_notes(new_names: frozenset[str]) -> list[str]:
     return [f"not in the checkpoint, so freshly drawn and trained with the head: {names}"]
 
 
+def _save(
+    spec: RunSpec, splits: Splits, encoded: dict[str, Encoded], trainer: Any, result: TrainResult
+) -> None:
+    """Save the model, load it again and compare what the two predict."""
+    from sweep import proof, train
+
+    cfg, folder = spec.cfg, spec.folder / "model"
+    tokenizer = trainer.processing_class
+    saving.save(trainer.model, tokenizer, folder)
+    where = train.precision_and_device(cfg.trainer)
+    fresh = saving.load_again(cfg, folder, splits.label_names, *where)
+    name = _reported_split(result)
+    again = train.predict(fresh, tokenizer, encoded[name], cfg, spec.folder / CHECKPOINTS)
+    proof.check_saved(result.probabilities[name], again)
+
+
+def _reported_split(result: TrainResult) -> str:
+    return "test" if "test" in result.probabilities else "validation"
+
+
 def _write_artifacts(
-    spec: RunSpec, splits: Splits, report: FreezeReport, probabilities: dict[str, np.ndarray]
+    spec: RunSpec, splits: Splits, report: FreezeReport, result: TrainResult
 ) -> None:
     from sweep import plots
 
     folder = spec.folder
     OmegaConf.save(OmegaConf.structured(spec.cfg), folder / "config.yaml")
-    (folder / "freeze.json").write_text(report.to_json(), "utf-8")
+    stages = {"stages": result.stages} if result.stages else {}
+    (folder / "freeze.json").write_text(report.to_json(**stages), "utf-8")
     (folder / "environment.json").write_text(json.dumps(environment.describe(), indent=1), "utf-8")
-    name = "test" if "test" in probabilities else "validation"
-    predictions = predictions_table(getattr(splits, name), probabilities[name], splits.label_names)
+    name = _reported_split(result)
+    probabilities = result.probabilities[name]
+    predictions = predictions_table(getattr(splits, name), probabilities, splits.label_names)
     predictions.to_csv(folder / "predictions.csv", index=False)
     plots.confusion_matrix(
         predictions["label"], predictions["prediction"], splits.label_names, folder, name

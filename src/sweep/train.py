@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,10 +27,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from sweep import metrics
+from sweep import adapters, metrics
 from sweep.config import Config, ConfigError, TrainerConfig
-from sweep.data import Encoded
-from sweep.freeze import set_frozen_modes
+from sweep.data import NAMES, Encoded
+from sweep.freeze import FreezeReport, set_frozen_modes
+from sweep.proof import Proof
+from sweep.stages import Thaw, discriminate
 
 Report = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step they belong to, and how many steps there will be."""
@@ -50,6 +52,9 @@ class TrainResult:
     """train_loss, train_runtime_s, ...; loss, accuracy and F1 of every held-out split."""
     probabilities: dict[str, np.ndarray]
     """Per held-out split, (rows, classes), float32, rows in the order of the split."""
+    notes: list[str] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """When what was thawed, if unfreezing is gradual; see `stages.Thaw`."""
 
 
 @dataclass
@@ -104,8 +109,8 @@ class SweepTrainer(Trainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **kwargs: Any) -> Any:
         """As the Trainer's; it has just called `model.train()`, which wakes frozen dropout."""
-        if model.training and not self.frozen_dropout:
-            set_frozen_modes(model)
+        if model.training:
+            set_frozen_modes(model, self.frozen_dropout)
         found = super().compute_loss(model, inputs, **kwargs)
         loss = found[0] if isinstance(found, tuple) else found
         # On a GPU this would wait for the device in every step; there the log decides.
@@ -219,6 +224,16 @@ def resolve_precision(cfg: TrainerConfig, device: str) -> str:
     return "fp32"
 
 
+def precision_and_device(cfg: TrainerConfig) -> tuple[str, str]:
+    """What a run computes in and where.
+
+    Raises:
+        ConfigError: As `resolve_device` and `resolve_precision`.
+    """
+    device = resolve_device(cfg)
+    return resolve_precision(cfg, device), device
+
+
 def train(
     model: nn.Module,
     tokenizer: Any,
@@ -226,6 +241,7 @@ def train(
     cfg: Config,
     output_dir: Path,
     report: Report,
+    strategy: FreezeReport,
 ) -> tuple[TrainResult, Trainer]:
     """Train, evaluate, and predict on the held-out splits.
 
@@ -236,21 +252,27 @@ def train(
         cfg: The run.
         output_dir: For checkpoints; emptied by the caller.
         report: Called while training.
+        strategy: What trains: to be proven, thawed in stages and given rates by depth.
 
     Raises:
         DivergedError: The loss is not finite.
+        ProofError: The strategy did not do what it says.
     """
     trainer = _trainer(model, tokenizer, encoded, cfg, output_dir)
     clock = trainer.clock
+    watchers = _watch_strategy(trainer, cfg, strategy)
     trainer.add_callback(_Watcher(clock, report))
     trainer.train()
     peak_memory_mib = peak_memory() / 2**20
+    for watcher in watchers:
+        if isinstance(watcher, Proof):
+            watcher.finish(trainer.optimizer)
     found = {
         "train_loss": _last_logged(trainer, "loss"),
         "train_runtime_s": clock.elapsed_s,
         "train_samples_per_second": _throughput(clock, trainer),
         "peak_memory_mib": peak_memory_mib,
-        "train_flops": _flops(trainer, encoded["train"]),
+        "train_flops": _flops(trainer, encoded["train"], strategy),
     }
     held_out = {"validation": "eval", "test": "test"}
     if (
@@ -266,7 +288,32 @@ def train(
             scores, probabilities[name] = _predict(trainer, encoded[name], prefix)
             found |= scores
     _check_finite(found)
-    return TrainResult(found, probabilities), trainer
+    notes = [note for watcher in watchers for note in watcher.notes]
+    stages = [stage for watcher in watchers if isinstance(watcher, Thaw) for stage in watcher.begun]
+    return TrainResult(found, probabilities, notes, stages), trainer
+
+
+def predict(
+    model: nn.Module, tokenizer: Any, part: Encoded, cfg: Config, output_dir: Path
+) -> np.ndarray:
+    """Probabilities that a model gives a split, (rows, classes), in the order of the split."""
+    encoded = dict.fromkeys(NAMES, part)
+    return _predict(_trainer(model, tokenizer, encoded, cfg, output_dir), part, "test")[1]
+
+
+def _watch_strategy(
+    trainer: SweepTrainer, cfg: Config, strategy: FreezeReport
+) -> list[Proof | Thaw]:
+    """Add what the strategy needs while training, and what proves it."""
+    model, decay = cast(nn.Module, trainer.model), cfg.optimizer.layer_decay
+    if decay is not None:
+        discriminate(trainer.create_optimizer(), model, strategy, decay)
+    watchers: list[Proof | Thaw] = [Proof(model, strategy, trainer.clock.paused)]
+    if strategy.stages > 1:
+        watchers.append(Thaw(model, strategy))
+    for watcher in watchers:
+        trainer.add_callback(watcher)
+    return watchers
 
 
 def _trainer(
@@ -337,6 +384,7 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
         logging_nan_inf_filter=False,  # the default writes a diverged loss down as 0
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
+        label_names=["labels"],  # which the Trainer cannot tell from the wrapper of an adapter
         report_to="none",
         disable_tqdm=True,
     )
@@ -375,24 +423,26 @@ def _throughput(clock: Stopwatch, trainer: Trainer) -> float:
     return texts * (clock.steps - warm) / clock.steps / seconds
 
 
-def _flops(trainer: Trainer, train: Encoded) -> float:
+def _flops(trainer: Trainer, train: Encoded, strategy: FreezeReport) -> float:
     """Floating-point operations of training, counting what freezing saves.
 
     Per token and weight of a matrix product: 2 for the forward pass, 2 for the gradient of the
-    activations wherever something below that weight trains, 2 for the gradient of the weight if
-    it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
-    scores are left out: below 5 % at the lengths of sentences.
+    activations wherever something at or below that weight trains, 2 for the gradient of the
+    weight if it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
+    scores are left out: below 5 % at the lengths of sentences. Stages of gradual unfreezing are
+    equally long, so they count equally.
     """
-    per_token, reached = 0.0, False
-    model = cast(Any, trainer.model)
-    backbone = {id(parameter) for parameter in model.base_model.parameters()}
     # From the bottom up; XLM-RoBERTa, for one, declares its head before its backbone.
-    named = sorted(model.named_parameters(), key=lambda item: id(item[1]) not in backbone)
-    for name, parameter in named:
-        is_matrix = parameter.ndim == 2 and "embeddings" not in name
-        if is_matrix:
-            per_token += parameter.numel() * (2 + 2 * reached + 2 * parameter.requires_grad)
-        reached = reached or parameter.requires_grad
+    used = sorted(strategy.tensors, key=lambda t: t.depth)
+    per_token = 0.0
+    for stage in range(1, strategy.stages + 1):
+        reached = False
+        for tensor in used:
+            trains = tensor.trainable and tensor.stage <= stage
+            is_matrix = len(tensor.shape) == 2 and "embeddings" not in tensor.name
+            if is_matrix and not adapters.is_unused_copy(tensor.name):
+                per_token += tensor.numel * (2 + 2 * reached + 2 * trains) / strategy.stages
+            reached = reached or trains
     tokens = sum(len(example["input_ids"]) for example in train.examples)
     return per_token * tokens * (trainer.state.epoch or 0.0)
 
