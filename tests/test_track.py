@@ -302,24 +302,24 @@ def splits() -> Splits:
 
 def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
     run_id = store.start_run("s", "none", {})
-    store.log_data(run_id, splits, "rows.csv")
+    store.log_data(run_id, splits, "rows", "rows.csv")
     found = {
         i.tags[0].value: (i.dataset.name, i.dataset.digest, json.loads(i.dataset.profile))
         for i in read(store, run_id).inputs.dataset_inputs
     }
     digest = splits.fingerprint[:32]
     assert found == {
-        "train": ("rows.csv (train)", digest, {"num_rows": 2}),
-        "validation": ("rows.csv (validation)", digest, {"num_rows": 1}),
+        "train": ("rows (train)", digest, {"num_rows": 2}),
+        "validation": ("rows (validation)", digest, {"num_rows": 1}),
     }
 
 
 def test_data_at_the_end_of_a_very_long_path_is_recorded(store: Store, splits: Splits) -> None:
     run_id = store.start_run("s", "none", {})
     source = "/".join(["", *["deeper"] * 100, "rows.csv"])
-    store.log_data(run_id, splits, source)
+    store.log_data(run_id, splits, "rows", source)
     dataset = read(store, run_id).inputs.dataset_inputs[0].dataset
-    assert dataset.name.endswith("/deeper/rows.csv (train)")
+    assert dataset.name == "rows (train)"
     assert json.loads(dataset.source) == {"uri": source}
 
 
@@ -329,7 +329,7 @@ OFF: dict[str, Callable[[Store, Path, Splits], object]] = {
     "log": lambda s, _, __: s.log("r", {"a": 1}),
     "log_curves": lambda s, _, __: s.log_curves("r", [({"a": 1}, 1, 1.0)]),
     "describe": lambda s, _, __: s.describe("r", {"a": 1}, {"b": "c"}),
-    "log_data": lambda s, _, splits: s.log_data("r", splits, "rows.csv"),
+    "log_data": lambda s, _, splits: s.log_data("r", splits, "rows", "rows.csv"),
     "add_artifacts": lambda s, folder, __: s.add_artifacts("r", folder),
     "add_file": lambda s, folder, __: s.add_file("r", folder),
     "finish": lambda s, _, __: s.finish("r", "FINISHED"),

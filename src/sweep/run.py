@@ -163,7 +163,8 @@ def _open_record(
         notes=[*splits.notes, *_encoding_notes(encoded, spec.cfg), *_new_notes(new_names)],
     )
     spec.store.describe(spec.run_id, record.params, record.tags)
-    spec.store.log_data(spec.run_id, splits, spec.cfg.data.path or str(spec.cfg.data.dataset))
+    data = spec.cfg.data
+    spec.store.log_data(spec.run_id, splits, data.name, data.path or str(data.dataset))
     for note in record.notes:
         print(note)
     return record

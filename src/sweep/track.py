@@ -106,7 +106,7 @@ class Store:
             tags=[RunTag(k, str(v)) for k, v in tags.items()],
         )
 
-    def log_data(self, run_id: str, splits: Splits, source: str) -> None:
+    def log_data(self, run_id: str, splits: Splits, name: str, source: str) -> None:
         """Record which data went in, one dataset per split, for MLflow's lineage."""
         if self.uri is None:
             return
@@ -118,16 +118,16 @@ class Store:
                 DatasetInput(
                     Dataset(
                         # MLflow merges datasets of one name and digest, and limits names.
-                        name=f"{source[-400:]} ({name})",
+                        name=f"{name[:400]} ({split})",
                         digest=splits.fingerprint[:32],
                         source_type="local",
                         source=json.dumps({"uri": source}),
-                        profile=json.dumps({"num_rows": len(getattr(splits, name))}),
+                        profile=json.dumps({"num_rows": len(getattr(splits, split))}),
                     ),
-                    [InputTag("mlflow.data.context", name)],
+                    [InputTag("mlflow.data.context", split)],
                 )
-                for name in NAMES
-                if len(getattr(splits, name))
+                for split in NAMES
+                if len(getattr(splits, split))
             ],
         )
 
@@ -217,7 +217,9 @@ def _experiment(uri: str, name: str, artifacts: str | None) -> str:
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(name)
         if found is None:
-            return str(client.create_experiment(name, artifact_location=artifacts))
+            # Without this tag the interface opens on pages for prompts and agents.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifacts, kind))
     except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: no driver
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ConfigError(
