@@ -7,6 +7,9 @@ from pathlib import Path
 
 from sklearn.metrics import confusion_matrix as count_pairs
 
+MOST_NAMES = 60
+"""With more classes than this the axes of a confusion matrix show numbers."""
+
 
 def confusion_matrix(
     labels: Iterable[str],
@@ -20,15 +23,17 @@ def confusion_matrix(
 
     counts = count_pairs(list(labels), list(predictions), labels=list(label_names))
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    size = 2.5 + 0.5 * len(label_names)
+    # At most 3,000 pixels a side: a thousand classes would take more memory than the training.
+    size = min(2.5 + 0.5 * len(label_names), 25)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # A `$` would start a formula.
     names = [str(name).replace("$", r"\$")[:20] for name in label_names]
     ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=45, ha="right")
-    axes.set_yticks(ticks, names)
+    if len(names) <= MOST_NAMES:
+        axes.set_xticks(ticks, names, rotation=45, ha="right")
+        axes.set_yticks(ticks, names)
     axes.set(xlabel="prediction", ylabel="label", title=f"{split} split")
     if len(names) <= 20:
         for i in ticks:
