@@ -40,9 +40,10 @@ HEADER_COMMANDS = [
     for line in path.read_text("utf-8").splitlines()
     if line.startswith("#") and "python -m sweep " in line
 ]
+LISTED = options()
 EXAMPLES = [
     (group, name, about.partition("e.g. ")[2])
-    for group, found in options().items()
+    for group, found in LISTED.items()
     for name, about in found.items()
     if "e.g. " in about
 ]
@@ -100,7 +101,7 @@ def test_every_file_begins_with_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_help_shows_the_first_comment_of_every_option(path: Path) -> None:
     if path.parent != CONF:
-        about = options()[path.parent.name][path.stem]
+        about = LISTED[path.parent.name][path.stem]
         assert f"# {about}" in path.read_text("utf-8").splitlines()
 
 
