@@ -14,6 +14,7 @@ import torch
 import transformers
 from conftest import FAMILIES, SIZES, save_tokenizer
 from helpers import compose
+from safetensors.torch import save_file
 
 from sweep import freeze, model
 from sweep.config import Config, ConfigError, FreezeConfig
@@ -270,7 +271,7 @@ def save_config_only(config: Any, folder: Path) -> Path:
     """A folder that a model without weights can be built from."""
     config.save_pretrained(folder)
     save_tokenizer(folder)
-    (folder / "model.safetensors").touch()
+    save_file({}, folder / "model.safetensors")
     return folder
 
 
