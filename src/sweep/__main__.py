@@ -51,15 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str]) -> int:
     """Do what the overrides ask for, from checks to the printed comparison."""
-    from sweep import execute, prepare, progress, track
-
     jobs = compose_jobs(overrides, config_dir)
-    context = execute.start_server()  # loads the libraries while files are checked here
-    checked = prepare.check_inputs(jobs)
-    execute.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
 
     from rich.console import Console
 
+    from sweep import execute, prepare, progress, track
+
+    context = execute.start_server()  # loads the libraries while files are checked here
+    checked = prepare.check_inputs(jobs)
+    execute.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     console = Console()
     store = track.open_store(jobs[0].cfg.tracking, prepare.ROOT)
     folder = new_sweep_folder(prepare.ROOT / "sweeps")

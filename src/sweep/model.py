@@ -78,9 +78,9 @@ def fetch(cfg: ModelConfig) -> Path:
             snapshot_download(cfg.name_or_path, revision=cfg.revision, allow_patterns=patterns)
         )
     except Exception as error:  # HTTP, DNS, validation and cache errors share no base class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"model.name_or_path={cfg.name_or_path!r} cannot be had from the hub: {reason}"
+            f"model.name_or_path={cfg.name_or_path!r} cannot be had from the hub: {reason}."
             " Check the name and the network. Offline, give the folder of a saved model, or use"
             " model=minilm, which needs no network."
         ) from None

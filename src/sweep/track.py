@@ -193,6 +193,8 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
     """
     if not cfg.enabled:
         return Store(None)
+    import mlflow  # noqa: F401  # sets the level of its loggers, so they are silenced after it
+
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     database = root.absolute() / "mlflow.db"
