@@ -155,9 +155,16 @@ def packed_state(parameter: nn.Parameter) -> list[Any]:
 
 
 def load_saved(base: nn.Module, folder: Path) -> nn.Module:
-    """A freshly loaded base with the adapter and the head that a folder holds."""
+    """A freshly loaded base with the adapter and the head that a folder holds.
+
+    Raises:
+        RuntimeError: The folder lacks a tensor, such as one of the head.
+    """
     peft = _peft()
-    return _quietly(lambda: peft.PeftModel.from_pretrained(base, str(folder)))
+    try:
+        return _quietly(lambda: peft.PeftModel.from_pretrained(base, str(folder)))
+    except KeyError as error:
+        raise RuntimeError(f"the saved adapter lacks the tensor {error}") from None
 
 
 def _config(

@@ -1,0 +1,100 @@
+"""Real trainings of tiny models, for the tests of adapters, stages and proofs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from helpers import compose
+from transformers import TrainerCallback
+
+from sweep import freeze, model, train
+from sweep.config import Config
+from sweep.data import NAMES, encode, load_splits
+
+SavedModel = Callable[[str], Path]
+
+
+@dataclass
+class Trained:
+    """A finished training, and the weights from before it."""
+
+    result: train.TrainResult
+    trainer: Any
+    report: freeze.FreezeReport
+    before: dict[str, torch.Tensor]
+
+    @property
+    def after(self) -> dict[str, torch.Tensor]:
+        return dict(self.trainer.model.named_parameters())
+
+    @property
+    def changed(self) -> set[str]:
+        return {name for name, p in self.after.items() if not torch.equal(p, self.before[name])}
+
+    @property
+    def trainable(self) -> set[str]:
+        return {t.name for t in self.report.tensors if t.trainable}
+
+
+@dataclass
+class Trainings:
+    """Trains three steps with a batch of 8, no warm-up, and these overrides."""
+
+    csv_file: Path
+    saved_model: SavedModel
+    output_dir: Path
+    callbacks: Sequence[TrainerCallback] = field(default_factory=list)
+    hook: Callable[[torch.nn.Module], None] = lambda model: None
+    """Called with the frozen model before it trains."""
+
+    def configure(self, *overrides: str, family: str = "bert") -> Config:
+        settings = {
+            "data": "csv",
+            "data.path": str(self.csv_file),
+            "data.max_length": "32",
+            "model": "hub",
+            "model.name_or_path": str(self.saved_model(family)),
+            "trainer.device": "cpu",
+            "trainer.precision": "fp32",
+            "trainer.max_steps": "3",
+            "trainer.per_device_train_batch_size": "8",
+            "optimizer.warmup_steps": "0",
+            "optimizer.learning_rate": "1e-2",
+        }
+        settings |= dict(override.split("=", 1) for override in overrides)
+        return compose(*(f"{key}={value}" for key, value in settings.items()))
+
+    def apply(self, cfg: Config) -> tuple[model.Loaded, torch.nn.Module, freeze.FreezeReport]:
+        splits = load_splits(cfg.data)
+        loaded = model.load(cfg, splits.label_names)
+        return loaded, *freeze.apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
+
+    def run(self, cfg: Config) -> Trained:
+        splits = load_splits(cfg.data)
+        loaded, frozen, report = self.apply(cfg)
+        encoded = {
+            name: encode(getattr(splits, name), loaded.tokenizer, cfg.data, name != "train")
+            for name in NAMES
+        }
+        self.hook(frozen)
+        before = {name: p.detach().clone() for name, p in frozen.named_parameters()}
+        original = train._trainer
+
+        def with_callbacks(*arguments: Any) -> Any:
+            trainer = original(*arguments)
+            for callback in self.callbacks:
+                trainer.add_callback(callback)
+            return trainer
+
+        train._trainer = with_callbacks
+        try:
+            result, trainer = train.train(
+                frozen, loaded.tokenizer, encoded, cfg, self.output_dir, lambda *_: None, report
+            )
+        finally:
+            train._trainer = original
+        return Trained(result, trainer, report, before)
