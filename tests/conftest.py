@@ -14,11 +14,11 @@ transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 WORDS = {
-    "good": "great lovely bright warm happy fine".split(),
-    "bad": "awful cold dark sad broken poor".split(),
-    "plain": "table chair paper road window cup".split(),
+    "good": ["great", "lovely", "bright", "warm", "happy", "fine"],
+    "bad": ["awful", "cold", "dark", "sad", "broken", "poor"],
+    "plain": ["table", "chair", "paper", "road", "window", "cup"],
 }
-FILLER = "the a this is was very so and with of".split()
+FILLER = ["the", "a", "this", "is", "was", "very", "so", "and", "with", "of"]
 
 
 def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:

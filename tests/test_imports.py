@@ -31,6 +31,8 @@ ORDER = (
     "environment",
     "plots",
     "proof",
+    "cost",
+    "device",
     "train",
     "track",
     "run",

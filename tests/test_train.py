@@ -18,7 +18,7 @@ import pytest
 import torch
 from helpers import compose, strategy
 
-from sweep import freeze, model, train
+from sweep import cost, device, freeze, model, train
 from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
 from sweep.data import NAMES, Encoded, encode, load_splits
@@ -410,7 +410,7 @@ def test_the_learning_rate_follows_the_schedule(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_given_precision_is_taken_as_it_is(precision: str) -> None:
-    assert train.resolve_precision(TrainerConfig(precision=precision), "cpu") == precision
+    assert device.resolve_precision(TrainerConfig(precision=precision), "cpu") == precision
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_auto_on_a_cpu_takes_bf16_only_with_instructions_for_it(
     capabilities: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert train.resolve_precision(TrainerConfig(), "cpu") == expected
+    assert device.resolve_precision(TrainerConfig(), "cpu") == expected
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux")
@@ -435,12 +435,12 @@ def test_auto_on_this_cpu_agrees_with_the_kernel() -> None:
     flags = set(Path("/proc/cpuinfo").read_text("utf-8").split())
     native = flags & {"avx512_bf16", "amx_bf16", "bf16"}
     expected = "bf16" if native else "fp32"
-    assert train.resolve_precision(TrainerConfig(), "cpu") == expected
+    assert device.resolve_precision(TrainerConfig(), "cpu") == expected
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        train.resolve_precision(TrainerConfig(precision="fp16"), "cpu")
+        device.resolve_precision(TrainerConfig(precision="fp16"), "cpu")
     assert caught.value.messages == (
         "trainer.precision='fp16' needs a GPU. Use bf16, fp32 or auto on a CPU.",
     )
@@ -456,7 +456,7 @@ def test_a_run_in_bf16_keeps_its_weights_in_fp32(bench: Bench) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the device")
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        train.resolve_device(TrainerConfig(device="cuda"))
+        device.resolve_device(TrainerConfig(device="cuda"))
     assert str(caught.value).startswith("trainer.device='cuda' is not available here. Use one of ")
 
 
@@ -482,7 +482,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_stopwatch_leaves_paused_blocks_out(clock: Clock) -> None:
-    watch = train.Stopwatch()
+    watch = cost.Stopwatch()
     watch.start()
     clock.now += 3
     with watch.paused():
@@ -494,7 +494,7 @@ def test_the_stopwatch_leaves_paused_blocks_out(clock: Clock) -> None:
 
 
 def test_pauses_may_be_nested_and_may_end_in_an_error(clock: Clock) -> None:
-    watch = train.Stopwatch()
+    watch = cost.Stopwatch()
     watch.start()
     with contextlib.suppress(KeyError), watch.paused():
         clock.now += 5
@@ -508,7 +508,7 @@ def test_pauses_may_be_nested_and_may_end_in_an_error(clock: Clock) -> None:
 
 
 def test_a_pause_does_not_start_a_watch_that_stands_still(clock: Clock) -> None:
-    watch = train.Stopwatch()
+    watch = cost.Stopwatch()
     with watch.paused():
         clock.now += 5
     clock.now += 5
@@ -517,7 +517,7 @@ def test_a_pause_does_not_start_a_watch_that_stands_still(clock: Clock) -> None:
 
 
 def test_the_first_two_laps_are_the_warm_up(clock: Clock) -> None:
-    watch = train.Stopwatch()
+    watch = cost.Stopwatch()
     watch.start()
     for seconds in (30, 20, 1, 1):
         clock.now += seconds
@@ -551,10 +551,10 @@ def test_peak_memory_is_that_of_a_process(bench: Bench) -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_memory_that_was_given_back_before_does_not_count() -> None:
     block = np.ones(2**26)  # 512 MiB, touched
-    with_block = train.peak_memory()
+    with_block = cost.peak_memory()
     del block
-    train.reset_peak_memory()
-    assert train.peak_memory() < with_block - 400 * 2**20
+    cost.reset_peak_memory()
+    assert cost.peak_memory() < with_block - 400 * 2**20
 
 
 def flops_per_token(trained: Trained) -> float:

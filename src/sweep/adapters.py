@@ -70,7 +70,7 @@ def wrap(
     layers = {name: module for found in by_part.values() for name, module in found.items()}
     _check_targets(strategy, parts, by_part)
     _check_rank(strategy, layers)
-    peft = _peft()
+    peft = load_peft()
     config = _config(strategy, list(layers), list(by_part.get("feed_forward", {})), whole)
     return _quietly(lambda: peft.get_peft_model(model, config))
 
@@ -160,7 +160,7 @@ def load_saved(base: nn.Module, folder: Path) -> nn.Module:
     Raises:
         RuntimeError: The folder lacks a tensor, such as one of the head.
     """
-    peft = _peft()
+    peft = load_peft()
     try:
         return _quietly(lambda: peft.PeftModel.from_pretrained(base, str(folder)))
     except KeyError as error:
@@ -170,7 +170,7 @@ def load_saved(base: nn.Module, folder: Path) -> nn.Module:
 def _config(
     strategy: FreezeConfig, targets: list[str], feed_forward: list[str], whole: list[str]
 ) -> Any:
-    peft = _peft()
+    peft = load_peft()
     common = {"task_type": "SEQ_CLS", "target_modules": targets, "modules_to_save": whole}
     if strategy.adapter == "ia3":
         return peft.IA3Config(feedforward_modules=feed_forward, **common)
@@ -238,7 +238,7 @@ def _names_below(model: nn.Module, path: str) -> set[str]:
     return {f"{path}.{name}" for name, _ in model.get_submodule(path).named_parameters()}
 
 
-def _peft() -> Any:
+def load_peft() -> Any:
     """The library; its import drags in all models and their hints on what is not installed."""
     from transformers import logging as transformers_logging
 

@@ -68,6 +68,11 @@ class Encoded:
     truncated: int
     """How many texts were longer than `max_length`."""
 
+    @property
+    def tokens(self) -> int:
+        """Token ids of all texts, without padding."""
+        return sum(len(example["input_ids"]) for example in self.examples)
+
     def __len__(self) -> int:
         return len(self.examples)
 

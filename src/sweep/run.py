@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from sweep import environment, model, saving
 from sweep.config import Config
 from sweep.data import NAMES, Encoded, Splits, encode, load_splits
+from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, apply, describe
 from sweep.track import Store
 
@@ -80,11 +81,9 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
     """Everything that can go wrong without data and weights, in a second.
 
     Raises:
-        ConfigError: As `model.build_empty`, `freeze.apply` and `train.resolve_precision`.
+        ConfigError: As `model.build_empty`, `freeze.apply` and `device.resolve_precision`.
     """
-    from sweep import train
-
-    train.precision_and_device(cfg.trainer)
+    precision_and_device(cfg.trainer)
     empty, parts = model.build_empty(cfg, num_labels)
     return apply(empty, parts, cfg.freeze)[1]
 
@@ -96,7 +95,7 @@ def run(spec: RunSpec, progress: Progress) -> Record:
     started = time.time()
     set_threads(spec.cfg)
     splits = load_splits(spec.cfg.data)
-    loaded = model.load(spec.cfg, splits.label_names, *train.precision_and_device(spec.cfg.trainer))
+    loaded = model.load(spec.cfg, splits.label_names, *precision_and_device(spec.cfg.trainer))
     frozen, report = apply(loaded.model, loaded.parts, spec.cfg.freeze, loaded.new_names)
     encoded = {
         name: encode(getattr(splits, name), loaded.tokenizer, spec.cfg.data, name != "train")
@@ -171,10 +170,7 @@ def _open_record(
 
 
 def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
-    from sweep import train
-
     cfg = spec.cfg
-    device = train.resolve_device(cfg.trainer)
     params = {
         "freeze": cfg.freeze.name,
         "model": cfg.model.name,
@@ -186,7 +182,7 @@ def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
         "max_steps": cfg.trainer.max_steps,
         "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
         "max_length": cfg.data.max_length,
-        "precision": train.resolve_precision(cfg.trainer, device),
+        "precision": precision_and_device(cfg.trainer)[0],
         "num_labels": len(splits.label_names),
         "train_examples": len(splits.train),
     }
@@ -240,7 +236,7 @@ def _save(
     cfg, folder = spec.cfg, spec.folder / "model"
     tokenizer = trainer.processing_class
     saving.save(trainer.model, tokenizer, folder)
-    where = train.precision_and_device(cfg.trainer)
+    where = precision_and_device(cfg.trainer)
     fresh = saving.load_again(cfg, folder, splits.label_names, *where)
     name = _reported_split(result)
     again = train.predict(fresh, tokenizer, encoded[name], cfg, spec.folder / CHECKPOINTS)

@@ -8,9 +8,7 @@ are not finite, frozen modules in evaluation mode, and cost in FLOPs that knows 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -27,17 +25,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from sweep import adapters, metrics
-from sweep.config import Config, ConfigError, TrainerConfig
+from sweep import cost, metrics
+from sweep.config import Config
 from sweep.data import NAMES, Encoded
+from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, set_frozen_modes
 from sweep.proof import Proof
 from sweep.stages import Thaw, discriminate
 
 Report = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step they belong to, and how many steps there will be."""
-WARMUP_STEPS = 2
-"""Steps left out of the throughput: kernels are chosen and memory is mapped in them."""
 
 
 class DivergedError(RuntimeError):
@@ -57,51 +54,12 @@ class TrainResult:
     """When what was thawed, if unfreezing is gradual; see `stages.Thaw`."""
 
 
-@dataclass
-class Stopwatch:
-    """Seconds of the training steps, with evaluation, logging and saving taken out."""
-
-    elapsed_s: float = 0.0
-    warmup_s: float = 0.0
-    steps: int = 0
-    _since: float | None = None
-
-    def start(self) -> None:
-        """Begin or go on."""
-        self._since = time.perf_counter()
-
-    def stop(self) -> None:
-        """Hold until the next start."""
-        if self._since is not None:
-            self.elapsed_s += time.perf_counter() - self._since
-            self._since = None
-
-    def lap(self) -> None:
-        """Count one optimizer step."""
-        self.stop()
-        self.steps += 1
-        if self.steps == WARMUP_STEPS:
-            self.warmup_s = self.elapsed_s
-        self.start()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave a block out, if the watch is running."""
-        running = self._since is not None
-        self.stop()
-        try:
-            yield
-        finally:
-            if running:
-                self.start()
-
-
 class SweepTrainer(Trainer):
     """Trainer with a stopwatch, and with frozen modules in evaluation mode if so configured."""
 
     def __init__(self, *args: Any, frozen_dropout: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.clock = Stopwatch()
+        self.clock = cost.Stopwatch()
         self.frozen_dropout = frozen_dropout
         # Text classifiers take the Trainer's count of items but average over their own batch all
         # the same, so that losses and gradients of accumulated batches would add up.
@@ -142,11 +100,11 @@ class SweepTrainer(Trainer):
 class _Watcher(TrainerCallback):
     """Drives the stopwatch, hands on what is logged and stops on a loss that is not finite."""
 
-    clock: Stopwatch
+    clock: cost.Stopwatch
     report: Report
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        reset_peak_memory()
+        cost.reset_peak_memory()
         self.clock.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -180,60 +138,6 @@ def check_loss(loss: float, step: int) -> None:
         )
 
 
-def resolve_device(cfg: TrainerConfig) -> str:
-    """`cuda`, `mps` or `cpu`.
-
-    Raises:
-        ConfigError: The device asked for is not there.
-    """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if cfg.device == "auto":
-        return next(name for name, there in available.items() if there)
-    if not available[cfg.device]:
-        there = ", ".join(sorted(name for name, found in available.items() if found))
-        raise ConfigError(
-            f"trainer.device={cfg.device!r} is not available here. Use one of {there}."
-        )
-    return cfg.device
-
-
-def resolve_precision(cfg: TrainerConfig, device: str) -> str:
-    """`fp32`, `bf16` or `fp16`; auto takes what the device computes fast without loss of accuracy.
-
-    A CPU gets bf16 only with native instructions for it: emulated, a matrix product is hundreds
-    of times slower than in fp32 (measured on AVX2: 0.25 against 145 GFLOP/s).
-
-    Raises:
-        ConfigError: The precision asked for does not work on the device.
-    """
-    if cfg.precision == "fp16" and device == "cpu":
-        # The Trainer ignores it silently there.
-        raise ConfigError("trainer.precision='fp16' needs a GPU. Use bf16, fp32 or auto on a CPU.")
-    if cfg.precision != "auto":
-        return cfg.precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device == "cpu":
-        has = torch.cpu.get_capabilities()
-        native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-        return "bf16" if native else "fp32"
-    return "fp32"
-
-
-def precision_and_device(cfg: TrainerConfig) -> tuple[str, str]:
-    """What a run computes in and where.
-
-    Raises:
-        ConfigError: As `resolve_device` and `resolve_precision`.
-    """
-    device = resolve_device(cfg)
-    return resolve_precision(cfg, device), device
-
-
 def train(
     model: nn.Module,
     tokenizer: Any,
@@ -263,16 +167,17 @@ def train(
     watchers = _watch_strategy(trainer, cfg, strategy)
     trainer.add_callback(_Watcher(clock, report))
     trainer.train()
-    peak_memory_mib = peak_memory() / 2**20
+    peak_memory_mib = cost.peak_memory() / 2**20
+    epochs = trainer.state.epoch or 0.0
     for watcher in watchers:
         if isinstance(watcher, Proof):
             watcher.finish(trainer.optimizer)
     found = {
         "train_loss": _last_logged(trainer, "loss"),
         "train_runtime_s": clock.elapsed_s,
-        "train_samples_per_second": _throughput(clock, trainer),
+        "train_samples_per_second": cost.throughput(clock, epochs * len(encoded["train"])),
         "peak_memory_mib": peak_memory_mib,
-        "train_flops": _flops(trainer, encoded["train"], strategy),
+        "train_flops": cost.flops(strategy, epochs * encoded["train"].tokens),
     }
     held_out = {"validation": "eval", "test": "test"}
     if (
@@ -344,8 +249,7 @@ def _trainer(
 def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
     """The Trainer's arguments for a run; everything not named here keeps its default."""
     t, o = cfg.trainer, cfg.optimizer
-    device = resolve_device(t)
-    precision = resolve_precision(t, device)
+    precision, device = precision_and_device(t)
     when = "steps" if t.eval_steps else "epoch"
     return TrainingArguments(
         output_dir=str(output_dir),
@@ -390,61 +294,8 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
     )
 
 
-def reset_peak_memory() -> None:
-    """Start measuring the peak of this process, or of its GPU."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    elif (clear := Path("/proc/self/clear_refs")).exists():
-        clear.write_text("5")  # resets VmHWM, see proc(5)
-
-
-def peak_memory() -> int:
-    """Bytes at the peak since the reset: device memory on CUDA, resident memory elsewhere."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource  # macOS: bytes, and since the start of the process
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _compute_metrics(prediction: Any) -> dict[str, float]:
     return metrics.compute(prediction.predictions.argmax(-1), prediction.label_ids)
-
-
-def _throughput(clock: Stopwatch, trainer: Trainer) -> float:
-    """Texts per second of training, without the first steps if there are others."""
-    warm = WARMUP_STEPS if clock.steps > WARMUP_STEPS else 0
-    texts = len(cast(Any, trainer.train_dataset)) * (trainer.state.epoch or 0.0)
-    seconds = clock.elapsed_s - (clock.warmup_s if warm else 0.0)
-    return texts * (clock.steps - warm) / clock.steps / seconds
-
-
-def _flops(trainer: Trainer, train: Encoded, strategy: FreezeReport) -> float:
-    """Floating-point operations of training, counting what freezing saves.
-
-    Per token and weight of a matrix product: 2 for the forward pass, 2 for the gradient of the
-    activations wherever something at or below that weight trains, 2 for the gradient of the
-    weight if it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
-    scores are left out: below 5 % at the lengths of sentences. Stages of gradual unfreezing are
-    equally long, so they count equally.
-    """
-    # From the bottom up; XLM-RoBERTa, for one, declares its head before its backbone.
-    used = sorted(strategy.tensors, key=lambda t: t.depth)
-    per_token = 0.0
-    for stage in range(1, strategy.stages + 1):
-        reached = False
-        for tensor in used:
-            trains = tensor.trainable and tensor.stage <= stage
-            is_matrix = len(tensor.shape) == 2 and "embeddings" not in tensor.name
-            if is_matrix and not adapters.is_unused_copy(tensor.name):
-                per_token += tensor.numel * (2 + 2 * reached + 2 * trains) / strategy.stages
-            reached = reached or trains
-    tokens = sum(len(example["input_ids"]) for example in train.examples)
-    return per_token * tokens * (trainer.state.epoch or 0.0)
 
 
 def _predict(trainer: Trainer, part: Encoded, prefix: str) -> tuple[dict[str, float], np.ndarray]:

@@ -1,0 +1,107 @@
+"""What a training costs: time of its steps alone, peak memory, floating-point operations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sweep import adapters
+from sweep.freeze import FreezeReport
+
+WARMUP_STEPS = 2
+"""Steps left out of the throughput: kernels are chosen and memory is mapped in them."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of the training steps, with evaluation, logging and saving taken out."""
+
+    elapsed_s: float = 0.0
+    warmup_s: float = 0.0
+    steps: int = 0
+    _since: float | None = None
+
+    def start(self) -> None:
+        """Begin or go on."""
+        self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Hold until the next start."""
+        if self._since is not None:
+            self.elapsed_s += time.perf_counter() - self._since
+            self._since = None
+
+    def lap(self) -> None:
+        """Count one optimizer step."""
+        self.stop()
+        self.steps += 1
+        if self.steps == WARMUP_STEPS:
+            self.warmup_s = self.elapsed_s
+        self.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave a block out, if the watch is running."""
+        running = self._since is not None
+        self.stop()
+        try:
+            yield
+        finally:
+            if running:
+                self.start()
+
+
+def reset_peak_memory() -> None:
+    """Start measuring the peak of this process, or of its GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif (clear := Path("/proc/self/clear_refs")).exists():
+        clear.write_text("5")  # resets VmHWM, see proc(5)
+
+
+def peak_memory() -> int:
+    """Bytes at the peak since the reset: device memory on CUDA, resident memory elsewhere."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource  # macOS: bytes, and since the start of the process
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def throughput(clock: Stopwatch, texts: float) -> float:
+    """Texts per second of training, without the first steps if there are others."""
+    warm = WARMUP_STEPS if clock.steps > WARMUP_STEPS else 0
+    seconds = clock.elapsed_s - (clock.warmup_s if warm else 0.0)
+    return texts * (clock.steps - warm) / clock.steps / seconds
+
+
+def flops(strategy: FreezeReport, tokens: float) -> float:
+    """Floating-point operations of training, counting what freezing saves.
+
+    Per token and weight of a matrix product: 2 for the forward pass, 2 for the gradient of the
+    activations wherever something below that weight trains, 2 for the gradient of the
+    weight if it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
+    scores are left out: below 5 % at the lengths of sentences. Stages of gradual unfreezing are
+    equally long, so they count equally.
+    """
+    # From the bottom up; XLM-RoBERTa, for one, declares its head before its backbone.
+    used = sorted(strategy.tensors, key=lambda t: t.depth)
+    per_token = 0.0
+    for stage in range(1, strategy.stages + 1):
+        reached = False
+        for tensor in used:
+            trains = tensor.trainable and tensor.stage <= stage
+            is_matrix = len(tensor.shape) == 2 and "embeddings" not in tensor.name
+            if is_matrix and not adapters.is_unused_copy(tensor.name):
+                per_token += tensor.numel * (2 + 2 * reached + 2 * trains) / strategy.stages
+            reached = reached or trains
+    return per_token * tokens
