@@ -13,7 +13,7 @@ import yaml
 from conftest import make_rows
 
 from sweep.__main__ import main
-from sweep.compose import compose_jobs
+from sweep.compose import compose_jobs, options
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
@@ -79,20 +79,21 @@ def test_example_files_of_the_readme_compose(tmp_path: Path) -> None:
         assert len(text.splitlines()) < 10
         (tmp_path / group).mkdir()
         (tmp_path / group / f"{yaml.safe_load(text)['name']}.yaml").write_text(text, "utf-8")
-    (job,) = compose_jobs(["freeze=top_attention", "model=my_encoder"], str(tmp_path))
+    (job,) = compose_jobs(["freeze=attention_bias", "model=my_encoder"], str(tmp_path))
     assert job.cfg.freeze.parts == ["attention", "bias"]
     assert job.cfg.model.parts is not None
 
 
-def test_shares_in_the_strategy_table_are_measured(tmp_path: Path) -> None:
-    from sweep.freeze import apply_freeze
+def test_shares_in_the_strategy_table_are_measured() -> None:
+    from sweep.freeze import apply
     from sweep.model import build_empty
 
-    rows = re.findall(r"^\| `(\w+)` \| .* \| ([\d.]+) % \|$", README, flags=re.MULTILINE)
-    assert len(rows) >= 8
-    for name, share in rows:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| .* \| ([\d.]+) % \|$", README, re.MULTILINE)
+    shares = {name: share for names, share in rows for name in re.findall(r"`(\w+)`", names)}
+    assert set(shares) == set(options()["freeze"])
+    for name, share in shares.items():
         (job,) = compose_jobs([f"freeze={name}"])
         model, parts = build_empty(job.cfg, num_labels=3)
-        fraction = apply_freeze(model, parts, job.cfg.freeze).trainable_fraction
+        _, report = apply(model, parts, job.cfg.freeze)
         digits = len(share.partition(".")[2])
-        assert f"{fraction * 100:.{digits}f}" == share, name
+        assert f"{report.trainable_fraction * 100:.{digits}f}" == share, name
