@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test lint format ui clean
+.PHONY: help setup sweep test lint format report ui clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,8 +31,11 @@ format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+report: ## Print the table of the newest sweep
+	@cat "$$(ls -td mlruns/sweeps/*/report/summary.md | head -n 1)"
+
 ui: setup ## Open MLflow's interface on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
+	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" --host 127.0.0.1 --port 5000
 
 clean: ## Remove what builds and tests leave; results in mlruns/ stay
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -72,6 +72,7 @@ def test_it_ends_well_and_prints_one_row_per_strategy(swept: Any) -> None:
     _, found = swept
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stderr == ""
+    assert "dropped: none" in found.stdout
     for name in ("attention", "full", "none"):
         rows = [line for line in found.stdout.splitlines() if line.startswith(f" {name} ")]
         assert len(rows) == 2  # quality and cost, at 80 columns
@@ -156,7 +157,7 @@ METRICS = (
 )
 ARTIFACTS = {
     *("config.yaml", "freeze.json", "predictions.csv", "confusion_matrix.png"),
-    *("environment.json", "run.log"),
+    *("environment.json", "run.log", "record.json"),
 }
 
 
@@ -183,6 +184,8 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
     assert reason.startswith("DivergedError: The training loss became nan at step 2.")
     log = Path(runs[1].info.artifact_uri.removeprefix("file://")) / "run.log"
     assert "Traceback (most recent call last)" in log.read_text("utf-8")
+    assert runs[1].data.metrics["trainable_params"] > 0
+    assert runs[1].data.metrics["train_loss"] > 0  # the curve up to the failure
     assert search_runs(tmp_path, "sweep")[0].info.status == "FAILED"
     printed = capsys.readouterr().out
     assert f"diverges: FAILED: {reason}" in printed
@@ -202,8 +205,9 @@ def test_two_sweeps_of_one_second_have_their_own_folders(tmp_path: Path) -> None
     assert new_sweep_folder(tmp_path) != new_sweep_folder(tmp_path)
 
 
-def test_ctrl_c_closes_the_run_and_the_sweep_as_killed(
-    overrides: list[str], tmp_path: Path
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_closes_the_run_and_the_sweep_as_killed(
+    sent: signal.Signals, overrides: list[str], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "sweep", "freeze=none,full", *overrides]
     long = ["trainer.max_steps=100000"]
@@ -213,7 +217,7 @@ def test_ctrl_c_closes_the_run_and_the_sweep_as_killed(
         assert process.stdout is not None
         next(line for line in process.stdout if "started" in line)
         time.sleep(1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         rest = process.stdout.read()
         assert process.wait(timeout=60) == 130
     assert "stopped with Ctrl-C" in rest

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from sweep.config import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sweep.execute import Context
     from sweep.prepare import Checked
     from sweep.run import Record, RunSpec
     from sweep.track import Store
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--multirun", "-m", action="store_true")  # always on, so harmless
     parser.add_argument("--help", "-h", action="store_true")
     arguments, overrides = parser.parse_known_args(argv)
+    signal.signal(signal.SIGTERM, _stop)  # as schedulers send it: the same as Ctrl-C
     try:
         if arguments.help:
             print(help_text(arguments.config_dir))
@@ -55,7 +58,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 
     from rich.console import Console
 
-    from sweep import execute, prepare, progress, track
+    from sweep import execute, prepare, track
 
     context = execute.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
@@ -65,7 +68,21 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     folder = new_sweep_folder(prepare.ROOT / "sweeps")
     sweep_id = store.start_sweep(folder.name, f"`{shlex.join(['python -m sweep', *argv])}`")
     specs = [make_spec(c, i, sweep_id, folder, store) for i, c in enumerate(checked)]
-    console.print(f"{len(specs)} runs, results in {folder}", highlight=False)
+    runs = "1 run" if len(specs) == 1 else f"{len(specs)} runs"
+    console.print(f"{runs}, results in {folder}", highlight=False)
+    try:
+        return run_and_report(console, context, store, sweep_id, specs)
+    except BaseException as error:
+        store.finish(sweep_id, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+
+
+def run_and_report(
+    console: Console, context: Context, store: Store, sweep_id: str, specs: Sequence[RunSpec]
+) -> int:
+    """Run all, and report also when that was stopped; returns the exit status."""
+    from sweep import execute, progress
+
     records: list[Record] = []
     interrupted = False
     try:
@@ -73,12 +90,15 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     except KeyboardInterrupt:
         interrupted = True
         console.print("stopped with Ctrl-C; what was finished is reported")
-    return finish(console, store, sweep_id, folder, records, interrupted)
+    return finish(console, store, sweep_id, specs[0].folder.parent, records, interrupted)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def new_sweep_folder(parent: Path) -> Path:
     """Make a folder that no other sweep has, not even one started in the same second."""
-    parent.mkdir(exist_ok=True)
     folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
     folder.mkdir()
     return folder
@@ -114,6 +134,7 @@ def finish(
     from sweep import compare, report
 
     rows = compare.compare(records)
+    report.print_notes(console, records)
     report.print_table(console, rows)
     report.write(rows, folder / "report")
     store.log(sweep_id, compare.rollup(rows))

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import Config, ConfigError
-from sweep.freeze import FreezeReport
 from sweep.progress import View
-from sweep.run import Record, RunSpec, preflight, run, write_record
+from sweep.run import Record, RunSpec, preflight, run, unfinished, write_record
 
 Context = multiprocessing.context.ForkServerContext
 
@@ -33,11 +32,14 @@ def start_server() -> Context:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sweep.preload"])
+    # A server that is still importing would answer Ctrl-C with a traceback of its own.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     multiprocessing.forkserver.ensure_running()
+    signal.signal(signal.SIGINT, handler)
     return context
 
 
-def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> list[FreezeReport]:
+def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> None:
     """Check every configuration against its real model, without weights.
 
     Args:
@@ -47,18 +49,22 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> li
     Raises:
         ConfigError: With the mistakes of all configurations.
     """
-    outcome = _call(context, _preflight_worker, list(configs))
-    if isinstance(outcome, ConfigError):
-        raise outcome
-    if outcome is None:
-        raise RuntimeError("the process that checks models died; see the output above")
-    return list(outcome)
+    # Seeds and rates do not matter here, and a wide sweep has many of them.
+    unique = {
+        repr((c.model, c.families, c.freeze, c.trainer, c.data.max_length, n)): (c, n)
+        for c, n in configs
+    }
+    outcome = _call(context, _preflight_worker, list(unique.values()))
+    if isinstance(outcome, str):
+        raise RuntimeError(f"models could not be checked: {outcome}")
+    if outcome:
+        raise ConfigError(*outcome)
 
 
 def run_all(context: Context, specs: Sequence[RunSpec], view: View, records: list[Record]) -> None:
     """Run one after the other; a run that fails is recorded and the next one goes on.
 
-    On Ctrl-C the current run is recorded as KILLED and KeyboardInterrupt goes on upwards.
+    On KeyboardInterrupt the current run is recorded as KILLED, and the exception goes on upwards.
 
     Args:
         context: From `start_server`.
@@ -74,7 +80,11 @@ def run_all(context: Context, specs: Sequence[RunSpec], view: View, records: lis
             try:
                 record = _run_one(context, started, view)
             except KeyboardInterrupt:
-                records.append(_close(started, _unfinished(started, "KILLED", "Ctrl-C")))
+                stopped = unfinished(started, "KILLED", "stopped by Ctrl-C or SIGTERM")
+                records.append(_close(started, stopped))
+                raise
+            except BaseException as error:
+                _close(started, unfinished(started, "FAILED", f"{type(error).__name__}: {error}"))
                 raise
             records.append(_close(started, record))
             view.end(outcome_line(record))
@@ -92,11 +102,7 @@ def outcome_line(record: Record) -> str:
 
 def _run_one(context: Context, spec: RunSpec, view: View) -> Record:
     outcome = _call(context, _run_worker, spec, view.step)
-    return outcome if isinstance(outcome, Record) else _unfinished(spec, "FAILED", str(outcome))
-
-
-def _unfinished(spec: RunSpec, status: str, reason: str) -> Record:
-    return Record(spec.run_id, spec.name, spec.cfg.freeze.name, status, reason)
+    return outcome if isinstance(outcome, Record) else unfinished(spec, "FAILED", str(outcome))
 
 
 def _close(spec: RunSpec, record: Record) -> Record:
@@ -153,14 +159,14 @@ def _death(code: int | None) -> str:
 
 
 def _preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) -> None:
-    reports: list[FreezeReport] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     errors: list[str] = []
     for cfg, num_labels in configs:
         try:
-            reports.append(preflight(cfg, num_labels))
+            preflight(cfg, num_labels)
         except ConfigError as error:
             errors += error.messages
-    connection.send(ConfigError(*errors) if errors else reports)
+    connection.send(errors)
 
 
 def _run_worker(connection: Connection, spec: RunSpec) -> None:
@@ -173,7 +179,7 @@ def _run_worker(connection: Connection, spec: RunSpec) -> None:
     except BaseException as error:
         traceback.print_exc()
         sys.stderr.flush()
-        record = _unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
+        record = unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
     _store_log(spec, log)
     connection.send(record)
 

@@ -129,7 +129,7 @@ def load(
     Raises:
         ConfigError: As `build_empty`, or a folder whose tokenizer cannot be used.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+    from transformers import AutoModelForSequenceClassification, set_seed
 
     adapters.require(cfg.freeze)
     folder = fetch(cfg.model)
@@ -152,12 +152,40 @@ def load(
     parts = parts_of(cfg, model_config.model_type, _names(model))
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
-    return Loaded(
-        model,
-        AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.model.trust_remote_code),
-        parts,
-        _new_names(model, info, parts),
-    )
+    new_names = _new_names(model, info, parts)
+    _check_pretrained(cfg, new_names, parts)
+    return Loaded(model, load_tokenizer(cfg.model), parts, new_names)
+
+
+def load_tokenizer(cfg: ModelConfig) -> Any:
+    """The tokenizer of the model's folder.
+
+    Raises:
+        ConfigError: Its files are damaged or of a kind that transformers does not know.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(fetch(cfg), trust_remote_code=cfg.trust_remote_code)
+    except ConfigError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain Exception for damaged files
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ConfigError(
+            f"model.name_or_path={cfg.name_or_path!r} has a tokenizer that cannot be loaded:"
+            f" {reason}. Save it again with save_pretrained()."
+        ) from None
+
+
+def _check_pretrained(cfg: Config, new_names: frozenset[str], parts: Parts) -> None:
+    """A checkpoint of something else loads without a word and leaves the layers to chance."""
+    missing = sorted(layer_indices(sorted(new_names), parts))
+    if missing:
+        raise ConfigError(
+            f"model.name_or_path={cfg.model.name_or_path!r} has weights that do not fit its"
+            f" config.json: {len(missing)} tensors of its layers are not among them, for example"
+            f" {missing[0]!r}. Give the folder of a model saved with save_pretrained()."
+        )
 
 
 def _new_names(model: PreTrainedModel, info: Any, parts: Parts) -> frozenset[str]:

@@ -5,6 +5,7 @@ import logging
 import warnings
 
 import mlflow  # noqa: F401
+import torch
 import transformers
 
 from sweep import adapters, metrics, plots, run, track, train  # noqa: F401
@@ -12,7 +13,10 @@ from sweep import adapters, metrics, plots, run, track, train  # noqa: F401
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", category=FutureWarning)
-with contextlib.suppress(ImportError):  # an extra, and seconds to import
-    adapters.load_peft()
+# It takes seconds to import, but brings bitsandbytes along, which starts CUDA: no process could be
+# forked after that.
+if torch.version.cuda is None:
+    with contextlib.suppress(ImportError):
+        adapters.load_peft()
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)

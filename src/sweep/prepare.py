@@ -69,8 +69,9 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
 def check_root(root: Path) -> None:
     """Make sure that results can be written before hours are spent on them."""
     try:
-        root.mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
+        folder = root / "sweeps"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ConfigError(

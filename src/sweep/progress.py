@@ -41,9 +41,11 @@ class LiveView:
         self._bars = Progress(*columns, console=console, transient=True)
         self._sweep = self._bars.add_task("runs", total=total, note="")
         self._run = self._bars.add_task("", total=None, note="", visible=False)
+        self._name = ""
 
     def start(self, index: int, name: str) -> None:
         """Show the run's bar."""
+        self._name = name
         self._bars.reset(self._run, description=escape(name), total=None, visible=True, note="")
         self._bars.update(self._run, note="loading")
 
@@ -55,7 +57,7 @@ class LiveView:
 
     def end(self, message: str) -> None:
         """Print the outcome above the bars."""
-        self._bars.console.print(escape(message))
+        self._bars.console.print(escape(f"{self._name}: {message}"))
         self._bars.update(self._run, visible=False)
         self._bars.advance(self._sweep)
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweep.compare import HIGHER_IS_BETTER, Row, best
+from sweep.run import Record
 from sweep.track import Store
 
 
@@ -67,6 +68,17 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
         console.print("* best of its column, means over seeds; test scores choose nothing.")
     for failure in (text for row in rows for text in row.failures):
         console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_notes(console: Console, records: Sequence[Record]) -> None:
+    """Say once what was dropped, cut, drawn anew or not used, and in which runs."""
+    owners: dict[str, list[str]] = {}
+    for record in records:
+        for note in record.notes:
+            owners.setdefault(note, []).append(record.name)
+    for note, names in owners.items():
+        where = "" if len(names) == len(records) else f"{', '.join(names)}: "
+        console.print(f"{where}{note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_links(console: Console, folder: Path, store: Store, run_ids: Sequence[str]) -> None:

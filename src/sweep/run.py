@@ -68,7 +68,7 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     Names, paths and where results go do not enter; a file moved elsewhere is the same file.
     """
     choices = asdict(cfg)
-    del choices["tracking"], choices["families"], choices["trainer"]["save_model"]
+    del choices["tracking"], choices["trainer"]["save_model"]
     choices["data"] = {"max_length": cfg.data.max_length}
     choices["model"] = {"parts": cfg.model.parts}
     choices["optimizer"]["learning_rate"] = cfg.learning_rate
@@ -84,6 +84,7 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
         ConfigError: As `model.build_empty`, `freeze.apply` and `device.resolve_precision`.
     """
     precision_and_device(cfg.trainer)
+    model.load_tokenizer(cfg.model)
     empty, parts = model.build_empty(cfg, num_labels)
     return apply(empty, parts, cfg.freeze)[1]
 
@@ -109,9 +110,13 @@ def run(spec: RunSpec, progress: Progress) -> Record:
         progress(metrics, step, steps)
 
     checkpoints = spec.folder / CHECKPOINTS
-    result, trainer = train.train(
-        frozen, loaded.tokenizer, encoded, spec.cfg, checkpoints, on_metrics, report
-    )
+    try:
+        result, trainer = train.train(
+            frozen, loaded.tokenizer, encoded, spec.cfg, checkpoints, on_metrics, report
+        )
+    finally:  # the curves of a run that failed say where it went wrong
+        spec.store.log_curves(spec.run_id, curves)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     record.metrics |= result.metrics
     record.notes += result.notes
     _write_artifacts(spec, splits, report, result)
@@ -121,11 +126,11 @@ def run(spec: RunSpec, progress: Progress) -> Record:
         saving.write_card(spec.cfg, splits.label_names, report, metrics, spec.folder / "model")
     shutil.rmtree(checkpoints, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started
-    spec.store.log_curves(spec.run_id, curves)
     final = max((step for _, step, _ in curves), default=0)
     spec.store.log(spec.run_id, record.metrics, step=final)
-    spec.store.add_artifacts(spec.run_id, spec.folder)
     record.status = "FINISHED"
+    write_record(record, spec.folder)
+    spec.store.add_artifacts(spec.run_id, spec.folder)
     return record
 
 
@@ -161,7 +166,14 @@ def _open_record(
         tags=_tags(spec, report),
         notes=[*splits.notes, *_encoding_notes(encoded, spec.cfg), *_new_notes(new_names)],
     )
+    OmegaConf.save(OmegaConf.structured(spec.cfg), spec.folder / "config.yaml")
+    (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
+    world = json.dumps(environment.describe(), indent=1)
+    (spec.folder / "environment.json").write_text(world, "utf-8")
     spec.store.describe(spec.run_id, record.params, record.tags)
+    spec.store.log(spec.run_id, record.metrics)
+    spec.store.add_artifacts(spec.run_id, spec.folder)
+    write_record(record, spec.folder)
     data = spec.cfg.data
     spec.store.log_data(spec.run_id, splits, data.name, data.path or str(data.dataset))
     for note in record.notes:
@@ -253,10 +265,8 @@ def _write_artifacts(
     from sweep import plots
 
     folder = spec.folder
-    OmegaConf.save(OmegaConf.structured(spec.cfg), folder / "config.yaml")
-    stages = {"stages": result.stages} if result.stages else {}
-    (folder / "freeze.json").write_text(report.to_json(**stages), "utf-8")
-    (folder / "environment.json").write_text(json.dumps(environment.describe(), indent=1), "utf-8")
+    if result.stages:
+        (folder / "freeze.json").write_text(report.to_json(stages=result.stages), "utf-8")
     name = _reported_split(result)
     probabilities = result.probabilities[name]
     predictions = predictions_table(getattr(splits, name), probabilities, splits.label_names)
@@ -284,6 +294,17 @@ def predictions_table(
 def write_record(record: Record, folder: Path) -> None:
     """Save the record beside the run's other files, so that nothing depends on the store."""
     (folder / "record.json").write_text(json.dumps(asdict(record), indent=1), "utf-8")
+
+
+def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
+    """Record of a run that ended early, with whatever it had written down before."""
+    record = Record(spec.run_id, spec.name, spec.cfg.freeze.name, status, reason)
+    path = spec.folder / "record.json"
+    if path.exists():
+        written = json.loads(path.read_text("utf-8"))
+        for key in ("params", "metrics", "tags", "notes"):
+            setattr(record, key, written[key])
+    return record
 
 
 def weights_fingerprint(cfg: Config) -> str:
