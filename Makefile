@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test lint format report ui clean
+.PHONY: help setup sweep test lint format ui report bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,6 +30,9 @@ lint: setup ## Check style and types
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: setup ## Time 20 steps of the standard strategies on this machine
+	$(BIN)/python -m sweep trainer.max_steps=20 tracking=none
 
 report: ## Print the table of the newest sweep
 	@cat "$$(ls -td mlruns/sweeps/*/report/summary.md | head -n 1)"
