@@ -341,6 +341,13 @@ def test_eval_steps_evaluates_that_often(bench: Bench) -> None:
     assert list(trained.curve("eval_loss")) == [2, 4, 5]  # and at the end
 
 
+def test_evaluation_that_never_comes_is_told(bench: Bench) -> None:
+    notes = bench.train(bench.configure("full", max_steps=2, eval_steps=3)).result.notes
+    assert notes == [
+        "trainer.eval_steps=3 is more than the 2 steps of the run: it was evaluated at the end only"
+    ]
+
+
 def test_final_scores_are_those_of_the_final_weights(bench: Bench) -> None:
     trained = bench.train(bench.configure("none", max_steps=5, eval_steps=2))
     metrics = trained.result.metrics

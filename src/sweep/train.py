@@ -194,6 +194,11 @@ def train(
             found |= scores
     _check_finite(found)
     notes = [note for watcher in watchers for note in watcher.notes]
+    if cfg.trainer.eval_steps and cfg.trainer.eval_steps > trainer.state.max_steps:
+        notes.append(
+            f"trainer.eval_steps={cfg.trainer.eval_steps} is more than the"
+            f" {trainer.state.max_steps} steps of the run: it was evaluated at the end only"
+        )
     stages = [stage for watcher in watchers if isinstance(watcher, Thaw) for stage in watcher.begun]
     return TrainResult(found, probabilities, notes, stages), trainer
 
