@@ -82,7 +82,7 @@ def test_example_files_of_the_readme_compose(tmp_path: Path) -> None:
         (tmp_path / group).mkdir()
         (tmp_path / group / f"{yaml.safe_load(text)['name']}.yaml").write_text(text, "utf-8")
     (job,) = compose_jobs(["freeze=attention_bias", "model=my_encoder"], str(tmp_path))
-    assert job.cfg.freeze.parts == ["attention", "bias"]
+    assert job.cfg.freeze.parts == ["attention", "pooler", "bias"]
     assert job.cfg.model.parts is not None
 
 

@@ -151,9 +151,9 @@ def help_text(config_dir: str | None) -> str:
     lines = [
         "usage: python -m sweep [GROUP=OPTION[,OPTION...]] [KEY=VALUE[,VALUE...]] ...",
         "",
-        "Trains every combination of the choices given and says which fine-tuning strategy wins,",
-        "which are tied and what each costs. Several values make a sweep. Without arguments, the",
-        "standard comparison freeze=attention,full,none runs on built-in data and model.",
+        "Trains every combination of the choices given, and shows what each fine-tuning strategy",
+        "reaches and costs. Several values make a sweep. Without arguments, the standard",
+        "comparison freeze=attention,full,none runs on built-in data and model.",
     ]
     found = options(config_dir)
     width = max(len(name) for group in GROUPS for name in found[group]) + 2
