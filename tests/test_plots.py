@@ -40,3 +40,12 @@ def test_any_label_can_be_drawn(name: str, tmp_path: Path) -> None:
 def test_a_class_without_texts_is_drawn_empty(tmp_path: Path) -> None:
     plots.confusion_matrix(["a", "a"], ["a", "b"], ["a", "b", "never"], tmp_path, "test")
     assert (tmp_path / "confusion_matrix.png").is_file()
+
+
+def test_names_that_no_font_can_draw_are_told_apart_by_number() -> None:
+    assert plots._fonts("good bad") != []
+    assert plots._fonts("\U00012000") == []  # cuneiform
+
+
+def test_korean_names_draw_without_missing_glyphs(tmp_path: Path) -> None:
+    draw(["기쁨", "슬픔", "분노"], tmp_path)  # a warning about a missing glyph is an error here
