@@ -864,8 +864,8 @@ def test_a_tracking_server_that_does_not_answer_is_told_at_once(errors: Errors) 
 def test_a_place_that_cannot_be_written_is_told(errors: Errors, tmp_path: Path) -> None:
     (tmp_path / "mlruns").touch()
     assert errors("freeze=none") == [
-        f"{tmp_path}/mlruns cannot be written (File exists). Results go to mlruns/ of the current"
-        " directory; start from a directory of yours."
+        f"{tmp_path}/mlruns cannot be written (Not a directory). Results go to mlruns/ of the"
+        " current directory; start from a directory of yours."
     ]
 
 
