@@ -3,7 +3,7 @@
     python scripts/search_rates.py [STRATEGY ...] [KEY=VALUE ...]
 
 Trains on the default data with the default trainer, one seed, and lets validation loss choose.
-Three rates in steps of 2 or 3 around a first guess; when the best one lies at an end of the grid,
+Four rates in steps of 2 to 3 around a first guess; when the best one lies at an end of the grid,
 the YAML says so. Results are printed as Markdown and go into conf/freeze/*.yaml by hand.
 """
 
@@ -15,14 +15,20 @@ import sys
 from pathlib import Path
 
 GRIDS = {
-    "none": (1e-4, 2e-4, 4e-4),
-    "attention": (2e-4, 4e-4, 8e-4),
-    "full": (5e-3, 1e-2, 3e-2),
-    "top_layers": (2e-4, 5e-4, 1e-3),
-    "all_layers": (1e-4, 2e-4, 4e-4),
-    "feed_forward": (2e-4, 4e-4, 8e-4),
-    "bias": (1e-3, 3e-3, 1e-2),
-    "layer_norm": (3e-3, 1e-2, 2e-2),
+    "none": (5e-5, 1e-4, 2e-4, 4e-4),
+    "attention": (4e-4, 8e-4, 1.6e-3, 3.2e-3),
+    "full": (1e-2, 3e-2, 1e-1, 3e-1),
+    "top_layers": (2e-4, 5e-4, 1e-3, 2e-3),
+    "all_layers": (5e-5, 1e-4, 2e-4, 4e-4),
+    "feed_forward": (5e-5, 1e-4, 2e-4, 4e-4),
+    "bias": (1e-3, 2e-3, 4e-3, 8e-3),
+    "layer_norm": (2.5e-3, 5e-3, 1e-2, 2e-2),
+    "gradual": (1e-4, 2e-4, 4e-4, 8e-4),
+    "lora": (5e-4, 1e-3, 2e-3, 4e-3),
+    "dora": (5e-4, 1e-3, 2e-3, 4e-3),
+    "miss": (2.5e-4, 5e-4, 1e-3, 2e-3),
+    "ia3": (3e-3, 1e-2, 3e-2, 1e-1),
+    "qlora": (5e-4, 1e-3, 2e-3, 4e-3),
 }
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sweep.run import Record
 
@@ -32,6 +32,8 @@ class Interval:
     n: int
     low: float | None = None
     high: float | None = None
+    sd: float | None = field(default=None, compare=False)
+    """Sample standard deviation over replicates."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,76 @@ class Row:
     finished: int
     failures: tuple[str, ...]
     metrics: dict[str, Interval]
+    records: tuple[Record, ...] = field(default=(), compare=False, repr=False)
+    """The replicates, finished or not."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one pair of strategies shows in one metric: `a` minus `b`."""
+
+    metric: str
+    a: str
+    b: str
+    estimate: float
+    low: float
+    high: float
+    """95 % interval of this pair alone."""
+    p_value: float
+    p_adjusted: float
+    """Holm's correction over the pairs of the same metric."""
+    verdict: str
+    """`better`, `worse`, `equivalent` or `undecided`, said of a against b."""
+    method: str
+    """`hierarchical bootstrap` or, with one seed each, `exact McNemar`."""
+    more_seeds: int | None = None
+    """How many more seeds each would probably decide it; None when decided or beyond reach."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is reached without fine-tuning, on the same split."""
+
+    name: str
+    metrics: dict[str, float]
+    """test_accuracy, test_f1, or eval_* where there is no test split; runtime_s."""
+    predictions: tuple[str, ...] = ()
+    """Class name per row of the reported split, in its order."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which strategy to take, and why."""
+
+    strategy: str
+    configuration: str
+    cost: str
+    """What was made small: time, memory, parameters or checkpoint."""
+    margin: float
+    reason: str
+    """One sentence with the numbers."""
+    rule: str
+    """One sentence with the rule."""
+    candidates: tuple[str, ...] = ()
+    """Strategies that are not worse than the best by more than the margin, the cheapest first."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of a sweep; made by `compare`, shown by `report`."""
+
+    rows: list[Row]
+    """Every configuration, in the order they were run."""
+    chosen: list[Row]
+    """One per strategy: the configuration that validation prefers."""
+    split: str
+    """`test`, or `eval` where there is no test split: the prefix of the metrics compared."""
+    differences: list[Difference]
+    """Every pair of chosen strategies, for accuracy and for macro-F1."""
+    baselines: list[Baseline]
+    warnings: list[str]
+    """What must not be compared, and why: budgets, hardware, contention, one seed."""
+    recommendation: Recommendation | None
 
 
 def compare(records: Sequence[Record]) -> list[Row]:
@@ -75,8 +147,9 @@ def interval(values: Sequence[float]) -> Interval:
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Interval(mean, n)
-    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return Interval(mean, n, mean - half, mean + half)
+    sd = statistics.stdev(values)
+    half = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    return Interval(mean, n, mean - half, mean + half, sd)
 
 
 def rollup(rows: Sequence[Row]) -> dict[str, float]:
@@ -120,4 +193,5 @@ def _row(name: str, group: Sequence[Record]) -> Row:
             if record.status != "FINISHED"
         ),
         metrics={metric: interval(found) for metric, found in values.items()},
+        records=tuple(group),
     )

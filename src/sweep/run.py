@@ -56,6 +56,12 @@ class Record:
     strategy: str
     status: str
     reason: str = ""
+    key: str = ""
+    """Content hash of all that determines the result."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """The keys that vary in the sweep, with this run's values as typed."""
+    folder: str = ""
+    """Where the run's files are, absolute."""
     params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -161,6 +167,7 @@ def _open_record(
         name=spec.name,
         strategy=spec.cfg.freeze.name,
         status="RUNNING",
+        **_identity(spec),
         params=_params(spec, splits),
         metrics=_sizes(report),
         tags=_tags(spec, report),
@@ -296,9 +303,13 @@ def write_record(record: Record, folder: Path) -> None:
     (folder / "record.json").write_text(json.dumps(asdict(record), indent=1), "utf-8")
 
 
+def _identity(spec: RunSpec) -> dict[str, Any]:
+    return {"key": spec.key, "swept": spec.swept, "folder": str(spec.folder)}
+
+
 def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
     """Record of a run that ended early, with whatever it had written down before."""
-    record = Record(spec.run_id, spec.name, spec.cfg.freeze.name, status, reason)
+    record = Record(spec.run_id, spec.name, spec.cfg.freeze.name, status, reason, **_identity(spec))
     path = spec.folder / "record.json"
     if path.exists():
         written = json.loads(path.read_text("utf-8"))
