@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import time
@@ -18,7 +19,7 @@ import pytest
 import torch
 from helpers import compose, strategy
 
-from sweep import cost, device, freeze, model, train
+from sweep import cost, device, environment, freeze, model, run, train
 from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
 from sweep.data import NAMES, Encoded, encode, load_splits
@@ -558,10 +559,65 @@ def test_peak_memory_is_that_of_a_process(bench: Bench) -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_memory_that_was_given_back_before_does_not_count() -> None:
     block = np.ones(2**26)  # 512 MiB, touched
-    with_block = cost.peak_memory()
+    with_block = cost.peak_memory("cpu")
     del block
-    cost.reset_peak_memory()
-    assert cost.peak_memory() < with_block - 400 * 2**20
+    cost.reset_peak_memory("cpu")
+    after = cost.peak_memory("cpu")
+    assert with_block is not None
+    assert after is not None
+    assert after < with_block - 400 * 2**20
+
+
+def test_the_memory_of_a_run_on_the_cpu_is_the_process_s_also_beside_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = cost.peak_memory("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cost.reset_peak_memory("cpu")
+    assert (cost.peak_memory("cpu") is None) == (before is None)
+
+
+def test_a_peak_that_cannot_be_measured_is_left_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "_CLEAR", Path("/nonexistent"))  # as on macOS
+    metrics = bench.train(bench.configure("full", max_steps=1)).result.metrics
+    assert "peak_memory_mib" not in metrics
+    assert "train_runtime_s" in metrics
+    assert cost.peak_memory("mps") is None
+
+
+# One device.
+
+
+def test_a_run_uses_one_of_several_gpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "precision_and_device", lambda cfg: ("fp32", "cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cfg = bench.configure()
+    arguments = train.training_arguments(cfg, bench.output_dir)
+    assert arguments.n_gpu == 1
+    assert arguments.train_batch_size == cfg.trainer.per_device_train_batch_size
+
+
+def test_the_device_that_is_named_is_the_run_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    cpu = environment.describe("cpu")["device"]
+    assert environment.device_name("cuda") == "GPU 0"
+    assert environment.device_name("mps") == f"{cpu} (MPS)"
+    assert "GPU" not in cpu
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_threads_are_the_cores_that_this_process_may_use(bench: Bench) -> None:
+    allowed = os.sched_getaffinity(0)
+    assert 1 <= run.usable_cores() <= len(allowed)
+    try:
+        os.sched_setaffinity(0, [min(allowed)])
+        assert run.threads(bench.configure()) == 1
+        assert run.threads(bench.configure(num_threads=3)) == 3
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def flops_per_token(trained: Trained) -> float:

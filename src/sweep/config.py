@@ -159,7 +159,8 @@ class TrainerConfig:
     precision: str = "auto"
     device: str = "auto"
     num_threads: int | None = None
-    """CPU threads; null takes all cores. Results are reproducible only for the same number."""
+    """CPU threads; null takes every core this process may use. Results are reproducible only for
+    the same number."""
     torch_compile: bool = False
     logging_steps: int = 10
     eval_steps: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sweep.freeze import FreezeReport
 
 WARMUP_STEPS = 2
 """Steps left out of the throughput: kernels are chosen and memory is mapped in them."""
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 @dataclass
@@ -56,25 +58,31 @@ class Stopwatch:
                 self.start()
 
 
-def reset_peak_memory() -> None:
-    """Start measuring the peak of this process, or of its GPU."""
-    if torch.cuda.is_available():
+def reset_peak_memory(device: str) -> None:
+    """Start measuring the peak of this process, or of its GPU, where that can be done."""
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    elif (clear := Path("/proc/self/clear_refs")).exists():
-        clear.write_text("5")  # resets VmHWM, see proc(5)
+    elif device == "cpu" and _can_reset():
+        _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
 
 
-def peak_memory() -> int:
-    """Bytes at the peak since the reset: device memory on CUDA, resident memory elsewhere."""
-    if torch.cuda.is_available():
+def peak_memory(device: str) -> int | None:
+    """Bytes at the peak since the reset: device memory on `cuda`, resident memory on `cpu`.
+
+    None where no peak of the training alone can be had: macOS keeps one since the start of the
+    process, imports and loading included, and MPS keeps none.
+    """
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource  # macOS: bytes, and since the start of the process
+    if device != "cpu" or not _can_reset():
+        return None
+    status = Path("/proc/self/status").read_text()
+    line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def _can_reset() -> bool:
+    return os.access(_CLEAR, os.W_OK)
 
 
 def throughput(clock: Stopwatch, texts: float) -> float:

@@ -24,13 +24,17 @@ PACKAGES = (
 )
 
 
-def describe() -> dict[str, Any]:
-    """Versions, hardware and git state, for environment.json and the run's tags."""
+def describe(device: str) -> dict[str, Any]:
+    """Versions, hardware and git state, for environment.json and the run's tags.
+
+    Args:
+        device: What the run computes on: `cuda`, `mps` or `cpu`.
+    """
     import psutil
 
     return {
         "versions": {"python": platform.python_version(), **_versions()},
-        "device": device_name(),
+        "device": device_name(device),
         "cpu_count": os.cpu_count(),
         "memory_mib": psutil.virtual_memory().total // 2**20,
         "platform": platform.platform(),
@@ -39,14 +43,14 @@ def describe() -> dict[str, Any]:
     }
 
 
-def device_name() -> str:
-    """Name of the first GPU, else of the CPU."""
+def device_name(device: str) -> str:
+    """Name of the GPU or CPU that `cuda`, `mps` or `cpu` means here."""
     import torch
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.get_device_name(0)
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
-    return str(name or platform.machine())
+    return f"{name or platform.machine()}{' (MPS)' if device == 'mps' else ''}"
 
 
 def git_state() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -148,10 +149,18 @@ def set_threads(cfg: Config) -> None:
 
 
 def threads(cfg: Config) -> int:
-    """CPU threads a run uses."""
+    """CPU threads a run uses: as told, else one per core that this process may use."""
+    return cfg.trainer.num_threads or usable_cores()
+
+
+def usable_cores() -> int:
+    """Physical cores, or as many as a batch system or a container leaves to this process."""
     import psutil
 
-    return cfg.trainer.num_threads or psutil.cpu_count(logical=False) or 1
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    if not hasattr(os, "sched_getaffinity"):  # macOS and Windows
+        return physical
+    return min(physical, len(os.sched_getaffinity(0)))
 
 
 def _open_record(
@@ -162,6 +171,7 @@ def _open_record(
     new_names: frozenset[str],
 ) -> Record:
     """Store what is known before training, so that a failed run can be read too."""
+    world = environment.describe(precision_and_device(spec.cfg.trainer)[1])
     record = Record(
         run_id=spec.run_id,
         name=spec.name,
@@ -170,13 +180,12 @@ def _open_record(
         **_identity(spec),
         params=_params(spec, splits),
         metrics=_sizes(report),
-        tags=_tags(spec, report),
+        tags=_tags(spec, report, world),
         notes=[*splits.notes, *_encoding_notes(encoded, spec.cfg), *_new_notes(new_names)],
     )
     OmegaConf.save(OmegaConf.structured(spec.cfg), spec.folder / "config.yaml")
     (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
-    world = json.dumps(environment.describe(), indent=1)
-    (spec.folder / "environment.json").write_text(world, "utf-8")
+    (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
     spec.store.describe(spec.run_id, record.params, record.tags)
     spec.store.log(spec.run_id, record.metrics)
     spec.store.add_artifacts(spec.run_id, spec.folder)
@@ -209,8 +218,7 @@ def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
     return {**params, **swept}
 
 
-def _tags(spec: RunSpec, report: FreezeReport) -> dict[str, str]:
-    world = environment.describe()
+def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[str, str]:
     about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
     return {
         "sweep.key": spec.key,

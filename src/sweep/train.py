@@ -104,7 +104,7 @@ class _Watcher(TrainerCallback):
     report: Report
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        cost.reset_peak_memory()
+        cost.reset_peak_memory(args.device.type)
         self.clock.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -167,7 +167,7 @@ def train(
     watchers = _watch_strategy(trainer, cfg, strategy)
     trainer.add_callback(_Watcher(clock, report))
     trainer.train()
-    peak_memory_mib = cost.peak_memory() / 2**20
+    peak_memory = cost.peak_memory(trainer.args.device.type)
     epochs = trainer.state.epoch or 0.0
     for watcher in watchers:
         if isinstance(watcher, Proof):
@@ -176,9 +176,10 @@ def train(
         "train_loss": _last_logged(trainer, "loss"),
         "train_runtime_s": clock.elapsed_s,
         "train_samples_per_second": cost.throughput(clock, epochs * len(encoded["train"])),
-        "peak_memory_mib": peak_memory_mib,
         "train_flops": cost.flops(strategy, epochs * encoded["train"].tokens),
     }
+    if peak_memory is not None:
+        found["peak_memory_mib"] = peak_memory / 2**20
     held_out = {"validation": "eval", "test": "test"}
     if (
         len(encoded["test"])
@@ -256,7 +257,7 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
     t, o = cfg.trainer, cfg.optimizer
     precision, device = precision_and_device(t)
     when = "steps" if t.eval_steps else "epoch"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output_dir),
         seed=cfg.seed,
         use_cpu=device == "cpu",
@@ -297,6 +298,10 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
         report_to="none",
         disable_tqdm=True,
     )
+    # With more than one GPU the Trainer would split every batch over all of them, which is another
+    # batch size than the one that was asked for.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _compute_metrics(prediction: Any) -> dict[str, float]:
