@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_bits(trainings: Trainings) -> None:
 def test_dropout_of_the_adapter_stays_on_in_frozen_layers(trainings: Trainings) -> None:
     cfg = trainings.configure("freeze=lora", "freeze.rank=4", "freeze.dropout=0.5")
     _, frozen, _ = trainings.apply(cfg)
-    freeze.set_frozen_modes(frozen.train())
+    freeze.FrozenModes(frozen.train()).set()
     modes = {n: m.training for n, m in frozen.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert modes.pop(f"{PREFIX}bert.embeddings.dropout") is False
     assert sum("lora_dropout" in name for name in modes) == 12

@@ -820,6 +820,17 @@ def test_a_hub_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+@pytest.mark.parametrize("strategy", ["none", "lora"])
+def test_rates_by_layer_without_layers_are_told(
+    strategy: str, saved_model: Callable[[str], Path]
+) -> None:
+    typed = (f"freeze={strategy}", "families.bert.layers=null", "optimizer.layer_decay=0.9")
+    assert preflight_error(saved_model("bert"), *typed) == (
+        "optimizer.layer_decay=0.9 needs layers, and the parts of the model 'hub' name none. Add"
+        " `layers: PATTERN` to its parts, or set optimizer.layer_decay=null."
+    )
+
+
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="fp16 works on a GPU")
 def test_a_precision_that_the_device_lacks_is_told(saved_model: Callable[[str], Path]) -> None:
     message = preflight_error(saved_model("bert"), "trainer.precision=fp16", "trainer.device=cpu")

@@ -449,9 +449,9 @@ def test_a_strategy_is_described_by_what_trains(strategy: str, words: str) -> No
 
 
 def modes(strategy: str, folder: Path) -> dict[str, bool]:
-    """Per module, whether it is in training mode after `set_frozen_modes`."""
+    """Per module, whether it is in training mode after `FrozenModes.set`."""
     empty, _ = freeze_empty(configure(folder, strategy))
-    freeze.set_frozen_modes(empty.train())
+    freeze.FrozenModes(empty.train()).set()
     return {name: module.training for name, module in empty.named_modules()}
 
 
@@ -478,3 +478,22 @@ def test_under_attention_embeddings_and_feed_forward_have_no_dropout(
 
 def test_without_freezing_everything_is_in_training_mode(saved_model: SavedModel) -> None:
     assert set(modes("none", saved_model("bert")).values()) == {True}
+
+
+def test_frozen_modules_are_looked_for_again_only_when_something_thaws(
+    saved_model: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, _ = freeze_empty(configure(saved_model("bert"), "full"))
+    searches: list[torch.nn.Module] = []
+    search = freeze.frozen_modules
+    monkeypatch.setattr(freeze, "frozen_modules", lambda m: [searches.append(m), *search(m)][1:])
+    frozen = freeze.FrozenModes(empty)
+
+    def awake() -> bool:
+        empty.train()
+        frozen.set()
+        return bool(empty.bert.encoder.layer[1].output.dropout.training)
+
+    assert [awake(), awake(), len(searches)] == [False, False, 1]
+    empty.bert.encoder.layer[1].output.dense.weight.requires_grad_(True)
+    assert [awake(), awake(), len(searches)] == [True, True, 2]

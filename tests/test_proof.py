@@ -89,7 +89,7 @@ def test_frozen_statistics_do_not_change(frozen_dropout: bool) -> None:
         torch.nn.Linear(4, 2),
     )
     frozen[0].requires_grad_(False)
-    freeze.set_frozen_modes(frozen.train(), frozen_dropout)
+    freeze.FrozenModes(frozen.train(), frozen_dropout).set()
     before = proof.checksums(frozen)
     frozen(torch.randn(8, 4))
     assert proof.checksums(frozen) == before

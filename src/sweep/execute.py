@@ -51,14 +51,17 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> No
     """
     # Seeds and rates do not matter here, and a wide sweep has many of them.
     unique = {
-        repr((c.model, c.families, c.freeze, c.trainer, c.data.max_length, n)): (c, n)
-        for c, n in configs
+        repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)): (c, n) for c, n in configs
     }
     outcome = _call(context, _preflight_worker, list(unique.values()))
     if isinstance(outcome, str):
         raise RuntimeError(f"models could not be checked: {outcome}")
     if outcome:
         raise ConfigError(*outcome)
+
+
+def _limits(cfg: Config) -> tuple[object, ...]:
+    return cfg.data.max_length, cfg.optimizer.layer_decay
 
 
 def run_all(context: Context, specs: Sequence[RunSpec], view: View, records: list[Record]) -> None:

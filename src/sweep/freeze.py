@@ -68,6 +68,11 @@ class FreezeReport:
         return max(t.stage for t in self.tensors)
 
     @property
+    def has_layers(self) -> bool:
+        """Whether the model's parts name layers; without them the head is at depth 1."""
+        return max(t.depth for t in self.tensors) > 1
+
+    @property
     def checkpoint_params(self) -> int:
         """Elements that are saved: all of the model, or the adapter and the head."""
         return self.trainable_params if self.adapter else self.total_params
@@ -152,18 +157,40 @@ def describe(strategy: FreezeConfig) -> str:
     return f"{words}; from the top in {strategy.stages} stages" if strategy.stages else words
 
 
-def set_frozen_modes(model: nn.Module, dropout: bool = False) -> None:
-    """Put modules whose own and inherited weights are all frozen into evaluation mode.
+class FrozenModes:
+    """Puts modules whose own and inherited weights are all frozen into evaluation mode.
 
-    Their dropout is off then, and normalisation statistics stay. Changes `training` in place.
-
-    Args:
-        model: With its strategy applied.
-        dropout: Leave dropout on, so that only normalisations with statistics are changed.
+    Their dropout is off then, and normalisation statistics stay. Which modules these are is looked
+    up again only when a tensor was frozen or thawed since.
     """
-    for module in frozen_modules(model):
-        if not dropout or getattr(module, "running_mean", None) is not None:
+
+    def __init__(self, model: nn.Module, dropout: bool = False) -> None:
+        """Take a model with its strategy applied.
+
+        Args:
+            model: Its tensors stay the same objects.
+            dropout: Leave dropout on, so that only normalisations with statistics are changed.
+        """
+        self._model = model
+        self._dropout = dropout
+        self._parameters = list(model.parameters())
+        self._known: list[bool] = []
+        self._frozen: list[nn.Module] = []
+
+    def set(self) -> None:
+        """Change `training` of the modules in place; to be called after `model.train()`."""
+        trains = [parameter.requires_grad for parameter in self._parameters]
+        if trains != self._known:
+            self._known, self._frozen = trains, self._find()
+        for module in self._frozen:
             module.eval()
+
+    def _find(self) -> list[nn.Module]:
+        found = frozen_modules(self._model)
+        if self._dropout:
+            return [m for m in found if getattr(m, "running_mean", None) is not None]
+        inside = {id(part) for m in found for part in m.modules() if part is not m}
+        return [m for m in found if id(m) not in inside]  # eval() reaches the others through them
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:

@@ -17,7 +17,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from sweep import environment, model, saving
-from sweep.config import Config
+from sweep.config import Config, ConfigError
 from sweep.data import NAMES, Encoded, Splits, encode, load_splits
 from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, apply, describe
@@ -88,12 +88,20 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
     """Everything that can go wrong without data and weights, in a second.
 
     Raises:
-        ConfigError: As `model.build_empty`, `freeze.apply` and `device.resolve_precision`.
+        ConfigError: As `model.build_empty`, `freeze.apply` and `device.resolve_precision`, or a
+            decay by layers without layers.
     """
     precision_and_device(cfg.trainer)
     model.load_tokenizer(cfg.model)
     empty, parts = model.build_empty(cfg, num_labels)
-    return apply(empty, parts, cfg.freeze)[1]
+    _, report = apply(empty, parts, cfg.freeze)
+    if cfg.optimizer.layer_decay is not None and not report.has_layers:
+        raise ConfigError(
+            f"optimizer.layer_decay={cfg.optimizer.layer_decay:g} needs layers, and the parts of"
+            f" the model {cfg.model.name!r} name none. Add `layers: PATTERN` to its parts, or set"
+            " optimizer.layer_decay=null."
+        )
+    return report
 
 
 def run(spec: RunSpec, progress: Progress) -> Record:

@@ -29,7 +29,7 @@ from sweep import cost, metrics
 from sweep.config import Config
 from sweep.data import NAMES, Encoded
 from sweep.device import precision_and_device
-from sweep.freeze import FreezeReport, set_frozen_modes
+from sweep.freeze import FreezeReport, FrozenModes
 from sweep.proof import Proof
 from sweep.stages import Thaw, discriminate
 
@@ -60,7 +60,7 @@ class SweepTrainer(Trainer):
     def __init__(self, *args: Any, frozen_dropout: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clock = cost.Stopwatch()
-        self.frozen_dropout = frozen_dropout
+        self.frozen_modes = FrozenModes(cast(nn.Module, self.model), frozen_dropout)
         # Text classifiers take the Trainer's count of items but average over their own batch all
         # the same, so that losses and gradients of accumulated batches would add up.
         self.model_accepts_loss_kwargs = False
@@ -68,7 +68,7 @@ class SweepTrainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **kwargs: Any) -> Any:
         """As the Trainer's; it has just called `model.train()`, which wakes frozen dropout."""
         if model.training:
-            set_frozen_modes(model, self.frozen_dropout)
+            self.frozen_modes.set()
         found = super().compute_loss(model, inputs, **kwargs)
         loss = found[0] if isinstance(found, tuple) else found
         # On a GPU this would wait for the device in every step; there the log decides.
