@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,16 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
             model.save_pretrained(folder)
             save_tokenizer(folder)
         return folder
+
+    return make
+
+
+@pytest.fixture
+def copy_of(saved_model: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a saved model that a test may damage."""
+
+    def make(family: str = "bert") -> Path:
+        return Path(shutil.copytree(saved_model(family), tmp_path / f"copy-{family}"))
 
     return make
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from pathlib import Path
 
 from sweep.compose import compose_jobs
 from sweep.config import Config, FreezeConfig
@@ -23,3 +24,12 @@ def compose(*overrides: str) -> Config:
 def strategy(name: str) -> FreezeConfig:
     """An option of the group freeze; a copy to change."""
     return compose(f"freeze={name}").freeze
+
+
+def of_folder(folder: Path, *, max_length: int = 32) -> Config:
+    """A configuration for a model that is already saved."""
+    unset = "model.name_or_path=unset"
+    cfg = compose("freeze=none", "data=csv", "data.path=unused.csv", "model=hub", unset)
+    cfg.model.name_or_path = str(folder)
+    cfg.data.max_length = max_length
+    return cfg

@@ -21,6 +21,7 @@ ORDER = (
     "table",
     "split",
     "data",
+    "folder",
     "adapters",
     "model",
     "patterns",
@@ -48,7 +49,7 @@ ORDER = (
 OWNERS = {
     "bitsandbytes": {"adapters"},
     "evaluate": {"metrics"},
-    "huggingface_hub": {"model"},
+    "huggingface_hub": {"folder"},
     "hydra": {"config", "overrides", "compose"},
     "matplotlib": {"plots"},
     "mlflow": {"track", "preload"},  # preload loads it for the processes to come

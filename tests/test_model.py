@@ -13,23 +13,14 @@ import pytest
 import torch
 import transformers
 from conftest import FAMILIES
-from helpers import compose
+from helpers import of_folder
 from safetensors.torch import load_file, save_file
 
 from sweep import model
-from sweep.config import Config, ConfigError, FreezeConfig
+from sweep.config import Config, ConfigError
 
-UNSET = "model.name_or_path=unset"
 LABELS = ["bad", "good", "plain"]
 SavedModel = Callable[[str], Path]
-
-
-def of_folder(folder: Path, *, max_length: int = 32) -> Config:
-    """A configuration for a model that is already saved."""
-    cfg = compose("freeze=none", "data=csv", "data.path=unused.csv", "model=hub", UNSET)
-    cfg.model.name_or_path = str(folder)
-    cfg.data.max_length = max_length
-    return cfg
 
 
 def with_seed(cfg: Config, seed: int) -> Config:
@@ -46,16 +37,6 @@ def head_of(loaded: model.Loaded) -> dict[str, torch.Tensor]:
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
-@pytest.fixture
-def copy_of(saved_model: SavedModel, tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of a saved model that a test may damage."""
-
-    def make(family: str = "bert") -> Path:
-        return Path(shutil.copytree(saved_model(family), tmp_path / f"copy-{family}"))
-
-    return make
 
 
 # Parts and names, for every family.
@@ -192,76 +173,7 @@ def test_a_plain_encoder_without_a_head_can_be_used(
     assert torch.equal(state(loaded)["bert.pooler.dense.weight"], saved["pooler.dense.weight"])
 
 
-# Folders that cannot be used.
-
-
-def damage_config(folder: Path) -> None:
-    (folder / "config.json").unlink()
-
-
-def damage_weights(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-
-
-def damage_tokenizer(folder: Path) -> None:
-    (folder / "tokenizer.json").unlink()
-
-
-def pickle_weights(folder: Path) -> None:
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        pytest.param(
-            damage_config,
-            "has no config.json. Save the model with save_pretrained().",
-            id="no-config",
-        ),
-        pytest.param(
-            damage_weights, "has no weights. It needs model.safetensors.", id="no-weights"
-        ),
-        pytest.param(
-            damage_tokenizer,
-            "has no tokenizer. Save it there with AutoTokenizer's save_pretrained().",
-            id="no-tokenizer",
-        ),
-        pytest.param(
-            pickle_weights,
-            "has pickled weights only (pytorch_model.bin), and unpickling runs code."
-            " Save it again with a transformers of version 5, which writes model.safetensors.",
-            id="pickled-weights",
-        ),
-    ],
-)
-def test_a_folder_that_lacks_something_is_refused(
-    damage: Callable[[Path], None], complaint: str, copy_of: Callable[[str], Path]
-) -> None:
-    folder = copy_of("bert")
-    damage(folder)
-    with pytest.raises(ConfigError) as caught:
-        model.fetch(of_folder(folder).model)
-    assert caught.value.messages == (f"model.name_or_path='{folder}' {complaint}",)
-
-
-def test_all_that_a_folder_lacks_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        model.fetch(of_folder(tmp_path).model)
-    assert [message.split(" has no ")[1].split(".")[0] for message in caught.value.messages] == [
-        "config",
-        "weights",
-        "tokenizer",
-    ]
-
-
-def test_a_path_that_is_no_folder_is_not_taken_for_a_hub_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        model.local_folder(of_folder(tmp_path / "absent").model)
-    assert str(caught.value).startswith(
-        f"model.name_or_path='{tmp_path}/absent' is not a folder (looked at {tmp_path}/absent)."
-    )
+# Models that cannot be used.
 
 
 def test_a_family_without_names_shows_its_parameters(copy_of: Callable[[str], Path]) -> None:
@@ -283,88 +195,4 @@ def test_a_model_without_text_classifier_is_refused(copy_of: Callable[[str], Pat
     assert str(caught.value) == (
         f"model.name_or_path='{folder}' is of type 'vit', which has no text classifier in"
         " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
-    )
-
-
-@pytest.mark.parametrize(
-    ("family", "usable"), [("bert", 64), ("roberta", 62), ("xlm-roberta", 62), ("electra", 64)]
-)
-def test_texts_longer_than_the_positions_are_refused(
-    family: str, usable: int, saved_model: SavedModel
-) -> None:
-    fitting, too_long = (
-        of_folder(saved_model(family), max_length=length) for length in (usable, usable + 1)
-    )
-    message = (
-        f"data.max_length={usable + 1} is more than the {usable} positions of the model 'hub'."
-        " Lower data.max_length."
-    )
-    assert model.check_positions(fitting) == []
-    assert model.check_positions(too_long) == [message]
-    with pytest.raises(ConfigError) as caught:
-        model.build_empty(too_long, 3)
-    assert caught.value.messages == (message,)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_more_top_layers_than_the_model_has_are_refused(
-    family: str, saved_model: SavedModel
-) -> None:
-    def with_count(count: int) -> Config:
-        cfg = of_folder(saved_model(family))
-        cfg.freeze = FreezeConfig("top", parts=["layers"], count=count)
-        return cfg
-
-    assert model.check_positions(with_count(2)) == []
-    assert model.check_positions(with_count(3)) == [
-        "freeze.count=3 is more than the 2 layers of the model 'hub'. Use a count from 1 to 2."
-    ]
-
-
-# The embedded model and the hub.
-
-
-def test_the_embedded_model_passes_its_checksum() -> None:
-    assert (
-        model.fetch(compose("freeze=none", "model=minilm").model) / "model.safetensors"
-    ).is_file()
-
-
-def test_an_embedded_model_with_another_checksum_is_refused() -> None:
-    cfg = compose("freeze=none", "model=minilm", f"model.weights_sha256={'0' * 64}")
-    with pytest.raises(ConfigError) as caught:
-        model.fetch(cfg.model)
-    assert re.fullmatch(
-        r"\S+/model\.safetensors has the SHA-256 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379"
-        rf"cacb4fab128d9db, but model\.weights_sha256={'0' * 64}\. Restore the file, or set"
-        r" model\.weights_sha256=null to use it as it is\.",
-        str(caught.value),
-    )
-
-
-def test_the_fingerprint_follows_the_weights_and_not_the_path(
-    copy_of: Callable[[str], Path], saved_model: SavedModel
-) -> None:
-    folder = copy_of("bert")
-    before = model.weights_fingerprint(saved_model("bert"))
-    assert model.weights_fingerprint(folder) == before
-    weights = load_file(folder / "model.safetensors")
-    weights["classifier.bias"] += 1
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert model.weights_fingerprint(folder) != before
-
-
-def test_a_hub_model_without_a_network_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    cfg = compose("freeze=none", "model=hub", "model.name_or_path=nobody/no-such-model")
-    assert model.local_folder(cfg.model) is None
-    with pytest.raises(ConfigError) as caught:
-        model.fetch(cfg.model)
-    message = str(caught.value)
-    assert message.startswith(
-        "model.name_or_path='nobody/no-such-model' cannot be had from the hub: "
-    )
-    assert message.endswith(
-        " Check the name and the network. Offline, give the folder of a saved model, or use"
-        " model=minilm, which needs no network."
     )

@@ -1,13 +1,10 @@
 """A pretrained encoder with a fresh head: configuration -> folder -> model and tokenizer.
 
-The only importer of `AutoModel*` and `AutoTokenizer`. Everything that can be told from the files
-alone is checked before transformers is imported.
+The only importer of `AutoModel*` and `AutoTokenizer`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -17,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from sweep import adapters
 from sweep.config import Config, ConfigError, ModelConfig
-from sweep.table import check_sha256, find
+from sweep.folder import count_errors, fetch, limit_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 Parts = dict[str, str | None]
 
 
@@ -37,65 +32,6 @@ class Loaded:
     new_names: frozenset[str]
     """Backbone tensors that the checkpoint lacks: freshly initialised, so they train as the head
     does under every strategy."""
-
-
-def local_folder(cfg: ModelConfig) -> Path | None:
-    """The folder that `name_or_path` means, or None when it is the name of a hub model.
-
-    Raises:
-        ConfigError: A folder that is not there, or lacks what a model needs.
-    """
-    name = cfg.name_or_path
-    path = find(name, "model.name_or_path")
-    if os.path.isdir(path):  # unlike Path.is_dir, False for a name too long to be a path
-        _check_folder(path, cfg)
-        return path
-    if name.startswith(("pkg://", ".", "/", "~")) or name.count("/") > 1 or os.path.exists(path):
-        raise ConfigError(
-            f"model.name_or_path={name!r} is not a folder (looked at {path.absolute()})."
-            " Give a folder with config.json and model.safetensors, or a hub name like"
-            " 'google-bert/bert-base-multilingual-cased'."
-        )
-    return None
-
-
-def fetch(cfg: ModelConfig) -> Path:
-    """The folder with the model's files, downloaded once if it is a hub model.
-
-    Raises:
-        ConfigError: The hub cannot be reached, does not know the name, or has no safetensors.
-    """
-    folder = local_folder(cfg)
-    if folder is not None:
-        return folder
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    if cfg.trust_remote_code:
-        patterns.append("*.py")
-    try:
-        folder = Path(
-            snapshot_download(cfg.name_or_path, revision=cfg.revision, allow_patterns=patterns)
-        )
-    except Exception as error:  # HTTP, DNS, validation and cache errors share no base class
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ConfigError(
-            f"model.name_or_path={cfg.name_or_path!r} cannot be had from the hub: {reason}."
-            " Check the name and the network. Offline, give the folder of a saved model, or use"
-            " model=minilm, which needs no network."
-        ) from None
-    _check_folder(folder, cfg)
-    return folder
-
-
-def weights_fingerprint(folder: Path) -> str:
-    """SHA-256 over the weight files and the files that shape model and tokens, by content."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
-            with file.open("rb") as stream:
-                digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
@@ -243,93 +179,6 @@ def layer_indices(names: Sequence[str], parts: Parts) -> dict[str, int]:
     return {name: int(match[1]) for name, match in found.items() if match}
 
 
-def _check_folder(folder: Path, cfg: ModelConfig) -> None:
-    """What the files alone can tell; all mistakes at once."""
-    where, errors = f"model.name_or_path={cfg.name_or_path!r}", []
-    if not (folder / "config.json").is_file():
-        errors.append(f"{where} has no config.json. Save the model with save_pretrained().")
-    elif _read_config(folder) is None:
-        errors.append(f"{where} has a damaged config.json. Save the model anew, or copy it again.")
-    elif "quantization_config" in (_read_config(folder) or {}):
-        errors.append(
-            f"{where} is quantised already, and training starts from full weights. Give the folder"
-            " of the original model; freeze=qlora packs it into 4 bits while loading."
-        )
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
-        errors.append(
-            f"{where} has pickled weights only ({', '.join(pickled)}), and unpickling runs code."
-            " Save it again with a transformers of version 5, which writes model.safetensors."
-            if pickled
-            else f"{where} has no weights. It needs model.safetensors."
-        )
-    if not any((folder / name).is_file() for name in TOKENIZER):
-        errors.append(
-            f"{where} has no tokenizer. Save it there with AutoTokenizer's save_pretrained()."
-        )
-    errors += [
-        f"{where} has a damaged {file.name}: {reason}. Copy it again; a file of some hundred bytes"
-        " is a Git LFS pointer, which `git lfs pull` replaces."
-        for file in sorted(folder.glob("*.safetensors"))
-        if (reason := _damage(file))
-    ]
-    if errors:
-        raise ConfigError(*errors)
-    if cfg.weights_sha256:
-        check_sha256(folder / WEIGHTS[0], cfg.weights_sha256, "model.weights_sha256")
-
-
-def check_positions(cfg: Config) -> list[str]:
-    """Complain about limits that a local config.json states, without importing transformers."""
-    folder = local_folder(cfg.model)
-    values = (_read_config(folder) if folder else None) or {}
-    return _limit_errors(
-        cfg, values.get("max_position_embeddings"), str(values.get("model_type", ""))
-    ) + _count_errors(cfg, values.get("num_hidden_layers") or values.get("n_layers"))
-
-
-def _read_config(folder: Path) -> dict[str, Any] | None:
-    """What config.json holds, or None when it is damaged."""
-    try:
-        values = json.loads((folder / "config.json").read_text("utf-8"))
-    except (ValueError, OSError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def _damage(weights: Path) -> str:
-    """What is wrong with a safetensors file as a whole, from its header and its size."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weights, framework="np"):
-            return ""
-    except (SafetensorError, OSError) as error:
-        return str(error).rstrip(".")
-
-
-def _limit_errors(cfg: Config, positions: Any, family: str) -> list[str]:
-    if not isinstance(positions, int) or positions <= 0:
-        return []
-    # RoBERTa and its kin number positions from the padding index on, which costs two.
-    usable = positions - 2 if "roberta" in family or family == "camembert" else positions
-    if cfg.data.max_length <= usable:
-        return []
-    return [
-        f"data.max_length={cfg.data.max_length} is more than the {usable} positions of the model"
-        f" {cfg.model.name!r}. Lower data.max_length."
-    ]
-
-
-def _count_errors(cfg: Config, layers: Any) -> list[str]:
-    if cfg.freeze.count is None or not isinstance(layers, int) or cfg.freeze.count <= layers:
-        return []
-    return [
-        f"freeze.count={cfg.freeze.count} is more than the {layers} layers of the model"
-        f" {cfg.model.name!r}. Use a count from 1 to {layers}."
-    ]
-
-
 def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -349,8 +198,8 @@ def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
             " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
         )
     positions = getattr(found, "max_position_embeddings", None)
-    errors = _limit_errors(cfg, positions, found.model_type)
-    errors += _count_errors(cfg, getattr(found, "num_hidden_layers", None))
+    errors = limit_errors(cfg, positions, found.model_type)
+    errors += count_errors(cfg, getattr(found, "num_hidden_layers", None))
     if errors:
         raise ConfigError(*errors)
     found.problem_type = "single_label_classification"

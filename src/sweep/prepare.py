@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import data, model, run, track
+from sweep import data, folder, run, track
 from sweep.compose import Job
 from sweep.config import ConfigError
 
@@ -54,10 +54,10 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
         cfg = job.cfg
         once(f"tracking {cfg.tracking}", track.check, cfg.tracking)
         splits = once(f"data {cfg.data}", data.load_splits, cfg.data)
-        weights = once(f"model {cfg.model}", run.weights_fingerprint, cfg)
+        weights = once(f"model {cfg.model}", folder.fingerprint, cfg.model)
         if weights is not None:
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
-            errors.extend(once(limits, model.check_positions, cfg))
+            errors.extend(once(limits, folder.check_positions, cfg))
         if splits is not None and weights is not None:
             key = run.run_key(cfg, splits.fingerprint, weights)
             checked.append(Checked(job, key, len(splits.label_names)))
@@ -69,9 +69,9 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
 def check_root(root: Path) -> None:
     """Make sure that results can be written before hours are spent on them."""
     try:
-        folder = root / "sweeps"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        sweeps = root / "sweeps"
+        sweeps.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=sweeps):
             pass
     except OSError as error:
         raise ConfigError(

@@ -73,6 +73,9 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     """Hash of the resolved choices and of the content of data and weights.
 
     Names, paths and where results go do not enter; a file moved elsewhere is the same file.
+    `trainer.precision=auto` and `trainer.device=auto` enter as typed: resolving them takes seconds
+    of importing torch, which no error should wait for. What they stood for is among the run's
+    params and tags; on a machine that resolves them otherwise, the same key has other last bits.
     """
     choices = asdict(cfg)
     del choices["tracking"], choices["trainer"]["save_model"]
@@ -332,11 +335,3 @@ def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
         for key in ("params", "metrics", "tags", "notes"):
             setattr(record, key, written[key])
     return record
-
-
-def weights_fingerprint(cfg: Config) -> str:
-    """Content hash of the pretrained files, or of the hub name before they are fetched."""
-    folder = model.local_folder(cfg.model)
-    if folder is None:
-        return f"{cfg.model.name_or_path}@{cfg.model.revision}"
-    return model.weights_fingerprint(folder)

@@ -89,6 +89,11 @@ def check_sha256(path: Path, expected: str | None, key: str) -> None:
         )
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of an error of a library, for a message that goes on behind it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def shorten(values: Iterable[object], most: int = 5) -> str:
     """The first values, quoted, for an error message."""
     shown = [repr(str(value)) for value in values]
@@ -182,9 +187,8 @@ def _read_file(path: str, split: str, cfg: DataConfig) -> tuple[pd.DataFrame, No
         ) from None
     # pandas' and pyarrow's errors are subclasses of these.
     except (ValueError, TypeError, OSError, NotImplementedError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"{where} cannot be read as {suffix[1:]}: {reason}. {_advice(file, cfg)}"
+            f"{where} cannot be read as {suffix[1:]}: {reason_of(error)}. {_advice(file, cfg)}"
         ) from None
 
 
@@ -268,9 +272,8 @@ def _read_hub(split: str, name: str, cfg: DataConfig) -> tuple[pd.DataFrame, lis
             cfg.dataset, cfg.configuration, revision=cfg.revision, split=split
         )
     except Exception as error:  # the library raises a dozen unrelated types here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"{where} cannot be loaded: {reason}."
+            f"{where} cannot be loaded: {reason_of(error)}."
             " Check the name, data.configuration and data.revision. Without a network, use"
             " data=csv, or load the dataset once while online and set HF_HUB_OFFLINE=1."
         ) from None
