@@ -15,11 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from helpers import compose
 
-from sweep import compare, track
+from sweep import compare, table, track
 from sweep.compare import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
-from sweep.data import Split, Splits
+from sweep.data import NAMES, Split, Splits
 from sweep.track import Store
 
 OPEN = """
@@ -137,6 +138,85 @@ def test_an_address_that_cannot_be_used_is_a_config_error(uri: str, tmp_path: Pa
     (message,) = caught.value.messages
     assert message.startswith(f"tracking.uri={uri!r} cannot be used: ")
     assert message.endswith(" Correct tracking.uri or tracking.experiment_name.")
+
+
+@pytest.mark.parametrize("content", [b"no database " * 50, None], ids=["garbage", "foreign"])
+def test_a_damaged_default_store_is_told_by_its_file(
+    content: bytes | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mlflow.db"
+    if content:
+        file.write_bytes(content)
+    else:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute("CREATE TABLE experiments (a INTEGER)")
+    with pytest.raises(ConfigError) as caught:
+        track.open_store(TrackingConfig(uri=None), tmp_path)
+    (message,) = caught.value.messages
+    assert message.startswith(f"{file} cannot be used: (sqlite3.")
+    assert message.endswith(
+        ". Move it away, and a new one is made; the files of all runs are in mlruns/sweeps and"
+        " stay."
+    )
+    assert "tracking.uri" not in message
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("uri", "complaint"),
+    [
+        pytest.param(
+            "sqlite:///:memory:",
+            " names no file, and runs are other processes, which could not see it. Use"
+            " sqlite:///FILE.",
+            id="memory",
+        ),
+        pytest.param(
+            "sqlite:////nonexistent/mlflow.db",
+            ": the folder /nonexistent is not there, or cannot be written. Make it, or correct"
+            " tracking.uri; an absolute path has four slashes, sqlite:////DIR/FILE.",
+            id="no-folder",
+        ),
+    ],
+)
+def test_a_database_without_a_file_is_told(uri: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        track.open_store(TrackingConfig(uri=uri), tmp_path)
+    assert caught.value.messages == (f"tracking.uri={uri!r}{complaint}",)
+
+
+def test_a_given_database_is_opened_like_the_default_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given.db"
+    with (
+        contextlib.closing(sqlite3.connect(root / "mlflow.db")) as source,
+        contextlib.closing(sqlite3.connect(given)) as copy,
+    ):
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")
+    locked: list[str] = []
+    lock = track.FileLock
+    monkeypatch.setattr(track, "FileLock", lambda path: [locked.append(path), lock(path)][1])
+    monkeypatch.chdir(tmp_path)
+    track.open_store(TrackingConfig(uri="sqlite:///given.db"), root)
+    assert journal_mode(given) == "wal"
+    assert locked == [f"{given}.lock"]
+
+
+def test_an_experiment_that_another_sweep_has_just_made_is_used(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    name = store.client.get_experiment(store.experiment_id).name
+    look, looks = MlflowClient.get_experiment_by_name, iter([False])
+
+    def not_yet_there(client: MlflowClient, name: str) -> Any:
+        return look(client, name) if next(looks, True) else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", not_yet_there)
+    assert track.open_store(TrackingConfig(uri=None, experiment_name=name), root) == store
 
 
 def test_artifacts_of_a_given_database_go_under_the_root_too(root: Path, tmp_path: Path) -> None:
@@ -290,6 +370,11 @@ def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -
     }
 
 
+def sources(*typed: str) -> track.Sources:
+    """Where the splits of these settings are from."""
+    return table.sources(compose("freeze=none", *typed).data)
+
+
 @pytest.fixture
 def splits() -> Splits:
     """Two texts to train on, one to validate, none to test."""
@@ -302,7 +387,7 @@ def splits() -> Splits:
 
 def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
     run_id = store.start_run("s", "none", {})
-    store.log_data(run_id, splits, "rows", "rows.csv")
+    store.log_data(run_id, splits, "rows", sources("data=csv", "data.path=rows.csv"))
     found = {
         i.tags[0].value: (i.dataset.name, i.dataset.digest, json.loads(i.dataset.profile))
         for i in read(store, run_id).inputs.dataset_inputs
@@ -317,19 +402,66 @@ def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
 def test_data_at_the_end_of_a_very_long_path_is_recorded(store: Store, splits: Splits) -> None:
     run_id = store.start_run("s", "none", {})
     source = "/".join(["", *["deeper"] * 100, "rows.csv"])
-    store.log_data(run_id, splits, "rows", source)
+    store.log_data(run_id, splits, "rows", sources("data=csv", f"data.path={source}"))
     dataset = read(store, run_id).inputs.dataset_inputs[0].dataset
     assert dataset.name == "rows (train)"
     assert json.loads(dataset.source) == {"uri": source}
 
 
+@pytest.mark.parametrize(
+    ("typed", "kind", "validation"),
+    [
+        pytest.param(
+            ["data=csv", "data.path=rows.csv"], "local", {"uri": "rows.csv"}, id="one-file"
+        ),
+        pytest.param(
+            ["data=csv", "data.path=rows.csv", "data.validation_path=dev.csv"],
+            "local",
+            {"uri": "dev.csv"},
+            id="two-files",
+        ),
+        pytest.param(
+            ["data=hub", "data.dataset=me/rows", "data.validation_split=dev", "data.revision=v1"],
+            "hugging_face",
+            {"path": "me/rows", "split": "dev", "revision": "v1"},
+            id="hub",
+        ),
+        pytest.param(
+            ["data=hub", "data.dataset=me/rows", "data.configuration=small"],
+            "hugging_face",
+            {"path": "me/rows", "split": "train", "config_name": "small"},
+            id="one-split-of-the-hub",
+        ),
+    ],
+)
+def test_mlflow_knows_where_each_split_is_from(
+    option: str,
+    typed: list[str],
+    kind: str,
+    validation: dict[str, str],
+    store: Store,
+    splits: Splits,
+) -> None:
+    from mlflow.data.dataset_source_registry import get_dataset_source_from_json
+
+    run_id = store.start_run("s", "none", {})
+    store.log_data(run_id, splits, "rows", sources(*typed))
+    inputs = read(store, run_id).inputs.dataset_inputs
+    found = {i.tags[0].value: i.dataset for i in inputs}["validation"]
+    source = get_dataset_source_from_json(found.source, found.source_type)
+    assert source._get_source_type() == kind
+    assert {key: value for key, value in source.to_dict().items() if value} == validation
+
+
 # Tracking off.
+
+SOURCES = {split: ("local", {"uri": "rows.csv"}) for split in NAMES}
 
 OFF: dict[str, Callable[[Store, Path, Splits], object]] = {
     "log": lambda s, _, __: s.log("r", {"a": 1}),
     "log_curves": lambda s, _, __: s.log_curves("r", [({"a": 1}, 1, 1.0)]),
     "describe": lambda s, _, __: s.describe("r", {"a": 1}, {"b": "c"}),
-    "log_data": lambda s, _, splits: s.log_data("r", splits, "rows", "rows.csv"),
+    "log_data": lambda s, _, splits: s.log_data("r", splits, "rows", SOURCES),
     "add_artifacts": lambda s, folder, __: s.add_artifacts("r", folder),
     "add_file": lambda s, folder, __: s.add_file("r", folder),
     "finish": lambda s, _, __: s.finish("r", "FINISHED"),

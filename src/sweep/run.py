@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from sweep import environment, model, saving
+from sweep import environment, model, saving, table
 from sweep.config import Config, ConfigError
 from sweep.data import NAMES, Encoded, Splits, encode, load_splits
 from sweep.device import precision_and_device
@@ -201,8 +201,7 @@ def _open_record(
     spec.store.log(spec.run_id, record.metrics)
     spec.store.add_artifacts(spec.run_id, spec.folder)
     write_record(record, spec.folder)
-    data = spec.cfg.data
-    spec.store.log_data(spec.run_id, splits, data.name, data.path or str(data.dataset))
+    spec.store.log_data(spec.run_id, splits, spec.cfg.data.name, table.sources(spec.cfg.data))
     for note in record.notes:
         print(note)
     return record

@@ -39,18 +39,36 @@ def read(cfg: DataConfig) -> Table:
     Raises:
         ConfigError: With the mistakes of all files.
     """
-    if cfg.dataset is not None:
-        import datasets
+    if cfg.dataset is None:
+        return _read_each(_wanted(cfg), cfg, _read_file)
+    import datasets
 
-        datasets.disable_progress_bars()
-        wanted = {
-            "train": cfg.train_split,
-            "validation": cfg.validation_split,
-            "test": cfg.test_split,
-        }
-        return _read_each(wanted, cfg, _read_hub)
-    wanted = {"train": cfg.path, "validation": cfg.validation_path, "test": cfg.test_path}
-    return _read_each(wanted, cfg, _read_file)
+    datasets.disable_progress_bars()
+    return _read_each(_wanted(cfg), cfg, _read_hub)
+
+
+def sources(cfg: DataConfig) -> dict[str, tuple[str, dict[str, str | None]]]:
+    """Per split, the type and the fields of its source as `mlflow.data` knows them.
+
+    A split without a source of its own is made from that of train.
+    """
+    wanted = _wanted(cfg)
+    own = {split: source or wanted["train"] for split, source in wanted.items()}
+    if cfg.dataset is None:
+        return {split: ("local", {"uri": path}) for split, path in own.items()}
+    hub = {"path": cfg.dataset, "config_name": cfg.configuration, "revision": cfg.revision}
+    return {split: ("hugging_face", {**hub, "split": name}) for split, name in own.items()}
+
+
+def _wanted(cfg: DataConfig) -> dict[str, str | None]:
+    """Per split, the file or the split of a dataset that it is to be read from."""
+    if cfg.dataset is None:
+        return {"train": cfg.path, "validation": cfg.validation_path, "test": cfg.test_path}
+    return {
+        "train": cfg.train_split,
+        "validation": cfg.validation_split,
+        "test": cfg.test_split,
+    }
 
 
 def find(path: str, key: str) -> Path:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
+"""Per split, the type and the fields of its source; see `table.sources`."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -106,7 +109,7 @@ class Store:
             tags=[RunTag(k, str(v)) for k, v in tags.items()],
         )
 
-    def log_data(self, run_id: str, splits: Splits, name: str, source: str) -> None:
+    def log_data(self, run_id: str, splits: Splits, name: str, sources: Sources) -> None:
         """Record which data went in, one dataset per split, for MLflow's lineage."""
         if self.uri is None:
             return
@@ -120,8 +123,8 @@ class Store:
                         # MLflow merges datasets of one name and digest, and limits names.
                         name=f"{name[:400]} ({split})",
                         digest=splits.fingerprint[:32],
-                        source_type="local",
-                        source=json.dumps({"uri": source}),
+                        source_type=sources[split][0],
+                        source=json.dumps(sources[split][1]),
                         profile=json.dumps({"num_rows": len(getattr(splits, split))}),
                     ),
                     [InputTag("mlflow.data.context", split)],
@@ -189,7 +192,7 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
     """Create or open the store, once per sweep and before its first run.
 
     A fresh SQLite file that several processes open at once breaks for good, so it is made under
-    a lock; WAL lets runs write while others read.
+    a lock; WAL lets runs write while others read. Both hold for a file that the user names, too.
     """
     if not cfg.enabled:
         return Store(None)
@@ -197,20 +200,49 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    database = root.absolute() / "mlflow.db"
-    uri = cfg.uri or f"sqlite:///{database}"
+    # Logs the traceback of an error that it raises, and that is told below in one sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    uri = cfg.uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
+    database = _sqlite_file(uri)
     # A server knows where its artifacts go; a database would put them into the current directory.
     artifacts = None if uri.startswith("http") else (root.absolute() / "artifacts").as_uri()
-    with FileLock(f"{database}.lock") if not cfg.uri else contextlib.nullcontext():
-        experiment = _experiment(uri, cfg.experiment_name, artifacts)
-        if not cfg.uri:
+    with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
+        experiment = _experiment(uri, cfg, artifacts)
+        if database:
             with contextlib.closing(sqlite3.connect(database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
     return Store(uri, experiment, cfg.nested)
 
 
-def _experiment(uri: str, name: str, artifacts: str | None) -> str:
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite address, or None for any other.
+
+    Raises:
+        ConfigError: It names no file, or one in a folder that is not there or not writable.
+    """
+    if not uri.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    name = make_url(uri).database
+    if not name or name == ":memory:":
+        raise ConfigError(
+            f"tracking.uri={uri!r} names no file, and runs are other processes, which could not"
+            " see it. Use sqlite:///FILE."
+        )
+    file = Path(name).absolute()
+    if not os.access(file.parent, os.W_OK):
+        raise ConfigError(
+            f"tracking.uri={uri!r}: the folder {file.parent} is not there, or cannot be written."
+            " Make it, or correct tracking.uri; an absolute path has four slashes,"
+            " sqlite:////DIR/FILE."
+        )
+    return file
+
+
+def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> str:
     """Id of the experiment, which is created if there is none."""
+    name = cfg.experiment_name
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -219,11 +251,16 @@ def _experiment(uri: str, name: str, artifacts: str | None) -> str:
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(name)
         if found is None:
-            # Without this tag the interface opens on pages for prompts and agents.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(client.create_experiment(name, artifacts, kind))
+            _create_experiment(client, name, artifacts)
+            found = client.get_experiment_by_name(name)
+            assert found is not None, "there is one now, made here or by another sweep"
     except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: no driver
-        reason = " ".join(str(error).split())[:300].rstrip(".")
+        reason = " ".join(str(error).split()).partition(" [SQL: ")[0][:300].rstrip(".")
+        if cfg.uri is None:
+            raise ConfigError(
+                f"{uri.removeprefix('sqlite:///')} cannot be used: {reason}. Move it away, and a"
+                " new one is made; the files of all runs are in mlruns/sweeps and stay."
+            ) from None
         raise ConfigError(
             f"tracking.uri={uri!r} cannot be used: {reason}."
             " Correct tracking.uri or tracking.experiment_name."
@@ -234,3 +271,16 @@ def _experiment(uri: str, name: str, artifacts: str | None) -> str:
             " another name."
         )
     return str(found.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
+    """Create it, unless another sweep does so at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    # Without this tag the interface opens on pages for prompts and agents.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    try:
+        client.create_experiment(name, artifacts, kind)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
