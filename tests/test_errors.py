@@ -474,7 +474,8 @@ FILES: dict[str, BadFile] = {
         "a.csv",
         csv(),
         "data.path='{path}' lacks data.text_column='review' and data.split_column='part'. Its"
-        " columns are: 'text', 'label'.",
+        " columns are: 'text', 'label'. Choose from them with data.text_column=COLUMN"
+        " data.split_column=COLUMN.",
         ["data.text_column=review", "data.split_column=part"],
     ),
     "damaged JSON line": BadFile(

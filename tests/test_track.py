@@ -435,7 +435,6 @@ def test_data_at_the_end_of_a_very_long_path_is_recorded(store: Store, splits: S
     ],
 )
 def test_mlflow_knows_where_each_split_is_from(
-    option: str,
     typed: list[str],
     kind: str,
     validation: dict[str, str],

@@ -148,12 +148,13 @@ def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, where: str) -> pd.DataFr
         "data.label_column": cfg.label_column,
         "data.split_column": cfg.split_column,
     }
-    missing = [f"{k}={v!r}" for k, v in columns.items() if v is not None and v not in frame]
+    missing = {k: v for k, v in columns.items() if v is not None and v not in frame}
     if missing:
         hint = _separator_hint(str(frame.columns[0])) if len(frame.columns) == 1 else ""
+        choose = f" Choose from them with {' '.join(f'{key}=COLUMN' for key in missing)}."
         raise ConfigError(
-            f"{where} lacks {' and '.join(missing)}. Its columns are:"
-            f" {shorten(frame.columns, 50)}.{hint}"
+            f"{where} lacks {' and '.join(f'{k}={v!r}' for k, v in missing.items())}. Its columns"
+            f" are: {shorten(frame.columns, 50)}.{hint or choose}"
         )
     if frame.empty:
         raise ConfigError(f"{where} has a header but no rows.")
