@@ -65,7 +65,7 @@ TYPED: dict[str, tuple[str, str]] = {
     ),
     "unknown option": (
         "--cfg",
-        "'--cfg' is no option. The options are --config-dir DIR, --help.",
+        "'--cfg' is no option. The options are --config-dir DIR, --help, --keys.",
     ),
     "interval": (
         "seed=interval(0,1)",

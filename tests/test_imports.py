@@ -17,6 +17,7 @@ ORDER = (
     "strategy",
     "checks",
     "overrides",
+    "reference",
     "compose",
     "table",
     "split",
@@ -53,7 +54,7 @@ OWNERS = {
     "hydra": {"config", "overrides", "compose"},
     "matplotlib": {"plots"},
     "mlflow": {"track", "preload"},  # preload loads it for the processes to come
-    "omegaconf": {"config", "compose", "run"},  # run writes config.yaml with it
+    "omegaconf": {"config", "compose", "reference", "run"},  # run writes config.yaml with it
     "peft": {"adapters"},
     "scipy": {"compare"},
     "sqlalchemy": {"track"},

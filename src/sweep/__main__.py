@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep import reference
 from sweep.compose import GROUPS, compose_jobs, options
 from sweep.config import ConfigError
 
@@ -36,11 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--multirun", "-m", action="store_true")  # always on, so harmless
     parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--keys", action="store_true")
     arguments, overrides = parser.parse_known_args(argv)
     signal.signal(signal.SIGTERM, _stop)  # as schedulers send it: the same as Ctrl-C
     try:
         if arguments.help:
             print(help_text(arguments.config_dir))
+            return 0
+        if arguments.keys:
+            print(reference.text())
             return 0
         return sweep(overrides, arguments.config_dir, argv)
     except ConfigError as error:
@@ -164,6 +169,7 @@ def help_text(config_dir: str | None) -> str:
         "",
         "options:",
         "  --config-dir DIR   a folder laid out like conf/ with options of your own",
+        "  --keys             every KEY with its type, default and meaning",
         "  --help             this text",
         "",
         "examples:",

@@ -39,18 +39,27 @@ class DataConfig:
     path: str | None = None
     """One file, or the training file; `pkg://package/file` finds a file inside a package."""
     validation_path: str | None = None
+    """File of the validation split; null takes it out of `path`."""
     test_path: str | None = None
+    """File of the test split; null takes it out of `path`."""
     sha256: str | None = None
     """Refuse `path` when its content has another checksum."""
     dataset: str | None = None
     """Name or folder for the `datasets` library; used in place of `path`."""
     configuration: str | None = None
+    """Configuration of `dataset`, its `name` in `datasets.load_dataset`."""
     revision: str | None = None
+    """Branch, tag or commit of `dataset`; null is its main branch."""
     train_split: str = "train"
+    """Split of `dataset` to train on, and to take the missing ones out of."""
     validation_split: str | None = None
+    """Split of `dataset` to validate on; null takes it out of `train_split`."""
     test_split: str | None = None
+    """Split of `dataset` to test on; null takes it out of `train_split`."""
     text_column: str = "text"
+    """Column that holds the texts."""
     label_column: str = "label"
+    """Column that holds the classes."""
     label_pattern: str | None = None
     """Regular expression over the whole raw label; its group 1 is the label."""
     label_names: list[str] | None = None
@@ -58,14 +67,20 @@ class DataConfig:
     separator: str | None = None
     """One character; default by suffix: comma for .csv, tab for .tsv and .txt."""
     encoding: str = "utf-8-sig"
+    """Encoding of text files; the default is UTF-8 with or without a mark at its start."""
     encoding_errors: str = "strict"
+    """What becomes of bytes that are not in the encoding."""
     split_column: str | None = None
     """Column that says train, validation or test."""
     split_method: str = "stratified"
+    """`stratified` keeps the shares of the classes; `random_split` is PyTorch's,
+    as in the notebook."""
     split_seed: int = 0
+    """Seed of the split, which stays the same for all seeds of training."""
     train_size: Size = None
     """Rows, or a fraction of all rows; null takes what the other splits leave over."""
     validation_size: Count = 0.1
+    """Rows, or a fraction of all rows."""
     test_size: Size = 0.2
     """0 or null makes no test split."""
     deduplicate: bool = True
@@ -79,9 +94,11 @@ class ModelConfig:
     """A pretrained encoder."""
 
     name: str = MISSING
+    """Name in tables."""
     name_or_path: str = MISSING
     """Hub name, folder, or `pkg://package/folder`."""
     revision: str | None = None
+    """Branch, tag or commit of a hub model; null is its main branch."""
     weights_sha256: str | None = None
     """Refuse `model.safetensors` when its content has another checksum."""
     trust_remote_code: bool = False
@@ -95,6 +112,7 @@ class FreezeConfig:
     """A strategy: which parts of the pretrained model train beside the head."""
 
     name: str = MISSING
+    """Name in tables, of folders and of metrics."""
     parts: list[str] = field(default_factory=list)
     """Parts that train; `everything` is the whole model, an empty list the head alone."""
     count: int | None = None
@@ -129,14 +147,19 @@ class OptimizerConfig:
     """Optimizer and schedule, in the words of `TrainingArguments`."""
 
     optim: str = MISSING
+    """Optimizer; set by the options of `optimizer`."""
     optim_args: str | None = None
+    """Arguments of the optimizer as key=value,key=value, such as momentum=0.9; for sgd."""
     learning_rate: float | None = None
     """null takes the strategy's own, measured rate."""
     weight_decay: float = 0.01
+    """Pulls weights, but neither biases nor normalisations, towards 0."""
     lr_scheduler_type: str = "linear"
+    """How the rate goes on after the warm-up; linear falls to 0."""
     warmup_steps: float = 0.1
     """Steps, or a fraction of all steps when below 1."""
     max_grad_norm: float = 1.0
+    """Longer gradients are cut to this length; 0 cuts none."""
     layer_decay: float | None = None
     """Discriminative rates: each layer below the head learns with the rate of the one above it
     times this; the embeddings learn slowest."""
@@ -147,25 +170,36 @@ class TrainerConfig:
     """One training, in the words of `TrainingArguments`."""
 
     num_train_epochs: float = 2.0
+    """Passes over the training split."""
     max_steps: int = -1
     """Optimizer steps; -1 leaves it to `num_train_epochs`."""
     per_device_train_batch_size: int = 32
+    """Texts per forward pass; a run uses one device."""
     per_device_eval_batch_size: int = 64
+    """Texts per forward pass of evaluation; changes no result but in its last bits."""
     gradient_accumulation_steps: int = 1
+    """Forward passes per optimizer step."""
     activation_checkpointing: bool = False
+    """Compute activations anew in the backward pass: less memory, more time."""
     train_sampling_strategy: str = "group_by_length"
+    """Order of the training texts; `group_by_length` puts texts of one length into a batch."""
     padding: str = "longest"
     """`longest` pads to the longest text of a batch, `max_length` to data.max_length."""
     precision: str = "auto"
+    """`auto` takes bf16 or fp16 where the device computes it natively, else fp32."""
     device: str = "auto"
+    """`auto` takes the GPU, if there is one."""
     num_threads: int | None = None
     """CPU threads; null takes every core this process may use. Results are reproducible only for
     the same number."""
     torch_compile: bool = False
+    """Compile the model first; takes a minute, and pays off in long runs on a GPU."""
     logging_steps: int = 10
+    """Optimizer steps between points of the training curve."""
     eval_steps: int | None = None
     """Optimizer steps between evaluations; null evaluates after each epoch."""
     load_best_model_at_end: bool = False
+    """End with the weights that had the lowest validation loss, not with the last ones."""
     save_model: bool = False
     """Keep the trained weights as an artifact of the run."""
 
@@ -175,9 +209,11 @@ class TrackingConfig:
     """Where runs are recorded."""
 
     enabled: bool = True
+    """Record runs in MLflow; tracking=none switches it off."""
     uri: str | None = MISSING
     """MLflow tracking URI; null is SQLite at mlruns/mlflow.db."""
     experiment_name: str = "sweep"
+    """MLflow experiment; made if there is none."""
     nested: bool = False
     """Nest runs under the sweep's summary run; MLflow's list and charts then hide them."""
 
@@ -193,6 +229,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     families: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    """Per family of models the names of its parts, from conf/families.yaml."""
     seed: int = 0
     """Seed of head, data order and dropout. Runs that differ only in it are replicates."""
 

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from sweep import config
 
-OPTIONS = ("--config-dir DIR", "--help")
+OPTIONS = ("--config-dir DIR", "--help", "--keys")
 WORDS = {
     int: "an integer",
     float: "a number",
@@ -105,7 +105,7 @@ def wrong_type(override: Override, reason: str) -> str:
     typed, kind = override.input_line, config.keys().get(override.key_or_group)
     if kind is None:
         return f"{typed} is not accepted: {reason}."
-    return f"{typed} has the wrong type. It has to be {_in_words(kind)}."
+    return f"{typed} has the wrong type. It has to be {in_words(kind)}."
 
 
 def _expand(override: Override, parser: OverridesParser) -> list[Override]:
@@ -177,9 +177,10 @@ def _did_you_mean(word: str, candidates: Sequence[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def _in_words(kind: Any) -> str:
+def in_words(kind: Any) -> str:
+    """A type of the schema as people say it."""
     if isinstance(kind, UnionType):
-        return " or ".join(_in_words(k) for k in get_args(kind))
+        return " or ".join(in_words(k) for k in get_args(kind))
     if get_origin(kind) is list:
         return "a list of texts, [a,b]"
     return WORDS.get(kind, "a mapping, {key: value}")
