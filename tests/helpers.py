@@ -9,6 +9,18 @@ from pathlib import Path
 from sweep.compose import compose_jobs
 from sweep.config import Config, FreezeConfig
 
+STRATEGIES = (
+    "none",
+    "attention",
+    "full",
+    "all_layers",
+    "feed_forward",
+    "top_layers",
+    "layer_norm",
+    "bias",
+)
+"""Those that choose tensors and do no more; adapters and stages have tests of their own."""
+
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> Config:

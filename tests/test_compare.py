@@ -343,3 +343,12 @@ def test_without_tracking_only_the_folder_is_printed() -> None:
     report.print_links(console, Path("here"), track.Store(None), ["a"])
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "results: here\n"
+
+
+def test_a_note_names_the_runs_it_is_about_unless_that_is_all() -> None:
+    runs = [record(name) for name in ("none [b]", "full", "lora")]
+    for run, notes in zip(runs, (["all", "two"], ["all", "two"], ["one", "all"]), strict=True):
+        run.notes = notes
+    console = Console(file=io.StringIO(), width=20)
+    report.print_notes(console, runs)
+    assert console.file.getvalue().splitlines() == ["all", "none [b], full: two", "lora: one"]

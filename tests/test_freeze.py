@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,13 @@ import pytest
 import torch
 import transformers
 from conftest import FAMILIES, SIZES, save_tokenizer
-from helpers import compose
+from helpers import STRATEGIES, compose
 from safetensors.torch import save_file
 
 from sweep import freeze, model
 from sweep.config import Config, ConfigError, FreezeConfig
 
 SavedModel = Callable[[str], Path]
-STRATEGIES = (
-    "none",
-    "attention",
-    "full",
-    "all_layers",
-    "feed_forward",
-    "top_layers",
-    "layer_norm",
-    "bias",
-)
 # Adapters and stages do more than choose tensors.
 TESTED_ELSEWHERE = {"lora", "dora", "ia3", "miss", "qlora", "gradual"}
 
@@ -81,21 +71,21 @@ BERT = Anatomy(
         bert.encoder.layer.{i}.attention.output.LayerNorm.*
         bert.encoder.layer.{i}.output.LayerNorm.*""",
 )
-ROBERTA = Anatomy(
-    embeddings=BERT.embeddings.replace("bert.", "roberta."),
-    attention=BERT.attention.replace("bert.", "roberta."),
-    feed_forward=BERT.feed_forward.replace("bert.", "roberta."),
-    pooler="",
-    head="classifier.dense.* classifier.out_proj.*",
-    norms=BERT.norms.replace("bert.", "roberta."),
-)
-ELECTRA = Anatomy(
+
+
+def like_bert(prefix: str, **others: str) -> Anatomy:
+    """BERT's tensors under another prefix, but for those that are given."""
+    own = {key: stems.replace("bert.", f"{prefix}.") for key, stems in asdict(BERT).items()}
+    return Anatomy(**{**own, **others})
+
+
+TWO_LAYER_HEAD = "classifier.dense.* classifier.out_proj.*"
+ROBERTA = like_bert("roberta", pooler="", head=TWO_LAYER_HEAD)
+ELECTRA = like_bert(
+    "electra",
     embeddings=BERT.embeddings.replace("bert.", "electra.") + " electra.embeddings_project.*",
-    attention=BERT.attention.replace("bert.", "electra."),
-    feed_forward=BERT.feed_forward.replace("bert.", "electra."),
     pooler="",
-    head="classifier.dense.* classifier.out_proj.*",
-    norms=BERT.norms.replace("bert.", "electra."),
+    head=TWO_LAYER_HEAD,
 )
 DISTILBERT = Anatomy(
     embeddings="""
@@ -119,7 +109,8 @@ DISTILBERT = Anatomy(
         distilbert.transformer.layer.{i}.sa_layer_norm.*
         distilbert.transformer.layer.{i}.output_layer_norm.*""",
 )
-DEBERTA = Anatomy(
+DEBERTA = like_bert(
+    "deberta",
     embeddings="""
         deberta.embeddings.word_embeddings.weight
         deberta.embeddings.LayerNorm.*
@@ -131,17 +122,8 @@ DEBERTA = Anatomy(
         deberta.encoder.layer.{i}.attention.self.value_proj.*
         deberta.encoder.layer.{i}.attention.output.dense.*
         deberta.encoder.layer.{i}.attention.output.LayerNorm.*""",
-    feed_forward="""
-        deberta.encoder.layer.{i}.intermediate.dense.*
-        deberta.encoder.layer.{i}.output.dense.*
-        deberta.encoder.layer.{i}.output.LayerNorm.*""",
     pooler="pooler.dense.*",
-    head="classifier.*",
-    norms="""
-        deberta.embeddings.LayerNorm.*
-        deberta.encoder.LayerNorm.*
-        deberta.encoder.layer.{i}.attention.output.LayerNorm.*
-        deberta.encoder.layer.{i}.output.LayerNorm.*""",
+    norms=BERT.norms.replace("bert.", "deberta.") + " deberta.encoder.LayerNorm.*",
 )
 # No biases, and the first layer has no norm before its attention.
 MODERNBERT = Anatomy(

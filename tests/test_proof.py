@@ -297,6 +297,26 @@ def test_the_model_card_escapes_what_comes_from_outside(
     assert len(code.strip().splitlines()) == 4  # the language, and three lines
 
 
+@pytest.mark.parametrize("typed", [["freeze=none"], ["freeze=lora", "freeze.rank=4"]], ids=str)
+def test_the_code_of_the_model_card_loads_the_model(
+    typed: list[str], trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, names = trainings.configure(*typed), ["bad", "good", "plain"]
+    loaded, trained, report = trainings.apply(cfg)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.1 * parameter.requires_grad)
+    saving.save(trained, loaded.tokenizer, tmp_path)
+    saving.write_card(cfg, names, report, {}, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec((tmp_path / "README.md").read_text("utf-8").split("```")[1].removeprefix("python"), scope)
+    inputs = scope["tokenizer"]("a lovely day", return_tensors="pt")
+    found = scope["model"].eval()(**inputs).logits
+    torch.testing.assert_close(found, trained.eval()(**inputs).logits)
+    assert scope["model"].config.id2label == dict(enumerate(names))
+
+
 # The whole path.
 
 

@@ -17,23 +17,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import compose, strategy
+from helpers import STRATEGIES, compose, strategy
 
 from sweep import cost, device, environment, freeze, model, run, train
 from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
 from sweep.data import NAMES, Encoded, encode, load_splits
 
-STRATEGIES = (
-    "none",
-    "attention",
-    "full",
-    "all_layers",
-    "feed_forward",
-    "top_layers",
-    "layer_norm",
-    "bias",
-)
 Tensors = Mapping[str, torch.Tensor]
 
 

@@ -106,6 +106,8 @@ def _code(cfg: Config, label_names: Sequence[str]) -> str:
         names = ", ".join(f"{i}: {json.dumps(label)}" for i, label in enumerate(label_names))
         # A backtick could end the block of code.
         classes = f", num_labels={len(label_names)}, id2label={{{names}}}".replace("`", "\\u0060")
+        # The base model may come with a head for other classes, which the adapter's own replaces.
+        classes += ", ignore_mismatched_sizes=True"
     return "\n".join(
         [
             f"import {package}, transformers" if package == "peft" else "import transformers",
