@@ -26,6 +26,9 @@ _DECORATION = re.compile(
     r"^base_model\.model\.|\.(base_layer|original_module|modules_to_save\.default)(?=\.)"
     r"|\.(lora_\w+|ia3_l|miss_block)\.default"
 )
+# transformers' Trainer imports it through peft wherever both are installed, and on CPUs with native
+# bf16 it then warns that an optional kernel is not.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def require(strategy: FreezeConfig) -> None:
