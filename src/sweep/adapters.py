@@ -27,7 +27,7 @@ _DECORATION = re.compile(
     r"|\.(lora_\w+|ia3_l|miss_block)\.default"
 )
 # transformers' Trainer imports it through peft wherever both are installed, and on CPUs with native
-# bf16 it then warns that an optional kernel is not.
+# bf16 it then looks for a faster kernel on a hub and warns that there is none.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
@@ -122,8 +122,6 @@ def quantization_config(skip: Collection[str], precision: str) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    # It looks for a faster kernel on a hub when it is imported and warns that there is none.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     return BitsAndBytesConfig(
         load_in_4bit=True,
