@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,3 +146,44 @@ def overrides(
         "trainer.device=cpu",
         "data.max_length=32",
     ]
+
+
+OPEN = """
+import multiprocessing, sys
+from pathlib import Path
+import mlflow, sqlalchemy.dialects.sqlite
+from sweep import track
+from sweep.config import TrackingConfig
+
+def open_it(barrier):
+    barrier.wait()
+    track.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(4)
+processes = [context.Process(target=open_it, args=(barrier,)) for _ in range(4)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(sum(process.exitcode != 0 for process in processes))
+"""
+
+
+@pytest.fixture(scope="session")
+def opened_by_four(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder that four processes have opened at once, and how that went.
+
+    All tests that need a store work on it, because making the tables takes seconds.
+    """
+    root = tmp_path_factory.mktemp("my runs")  # a name that has to be quoted
+    command = [sys.executable, "-c", OPEN, str(root)]
+    return root, subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def root(opened_by_four: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
+    """Folder of a store that exists already."""
+    return opened_by_four[0]

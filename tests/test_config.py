@@ -175,6 +175,7 @@ OWN_NAMES = {
     "device",
     "num_threads",
     "layer_decay",
+    "timeout_min",
 }
 """Settings that `TrainingArguments` does not have, or has under several names."""
 

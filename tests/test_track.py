@@ -6,8 +6,6 @@ import contextlib
 import json
 import sqlite3
 import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,52 +14,13 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from helpers import compose
+from mlflow.exceptions import MlflowException
 
 from sweep import compare, table, track
 from sweep.compare import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
-from sweep.data import NAMES, Split, Splits
-from sweep.track import Store
-
-OPEN = """
-import multiprocessing, sys
-from pathlib import Path
-import mlflow, sqlalchemy.dialects.sqlite
-from sweep import track
-from sweep.config import TrackingConfig
-
-def open_it(barrier):
-    barrier.wait()
-    track.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).start_sweep("one of four", "")
-
-context = multiprocessing.get_context("fork")
-barrier = context.Barrier(4)
-processes = [context.Process(target=open_it, args=(barrier,)) for _ in range(4)]
-for process in processes:
-    process.start()
-for process in processes:
-    process.join()
-sys.exit(sum(process.exitcode != 0 for process in processes))
-"""
-
-
-@pytest.fixture(scope="module")
-def opened_by_four(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder that four processes have opened at once, and how that went.
-
-    All tests work on it, because making the tables takes seconds.
-    """
-    root = tmp_path_factory.mktemp("my runs")  # a name that has to be quoted
-    command = [sys.executable, "-c", OPEN, str(root)]
-    return root, subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture(scope="module")
-def root(opened_by_four: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
-    """Folder of a store that exists already."""
-    return opened_by_four[0]
+from sweep.data import Split, Splits
+from sweep.track import RefusedError, Store
 
 
 @pytest.fixture
@@ -249,58 +208,57 @@ def test_only_servers_are_asked_whether_they_answer(cfg: TrackingConfig) -> None
 # Runs.
 
 
-def test_a_sweep_is_a_run_with_a_kind_and_a_description(store: Store) -> None:
-    run = read(store, store.start_sweep("my sweep", "`python -m sweep`"))
-    assert (run.info.run_name, run.info.status) == ("my sweep", "RUNNING")
-    assert run.data.tags["sweep.kind"] == "sweep"
-    assert run.data.tags["mlflow.note.content"] == "`python -m sweep`"
-    assert run.info.experiment_id == store.experiment_id
-
-
-def test_a_run_names_its_sweep_and_is_not_nested(store: Store) -> None:
-    sweep_id = store.start_sweep("my sweep", "")
-    run = read(store, store.start_run(sweep_id, "none seed=1", {"sweep.key": "abc"}))
+def test_a_run_begins_as_running_with_its_name_and_tags(store: Store) -> None:
+    run = read(store, store.create_run("none seed=1", {"sweep.kind": "run", "sweep.key": "abc"}))
     assert (run.info.run_name, run.info.status) == ("none seed=1", "RUNNING")
+    assert run.info.experiment_id == store.experiment_id
     tags = {k: v for k, v in run.data.tags.items() if k != "mlflow.runName"}
-    assert tags == {"sweep.kind": "run", "sweep.id": sweep_id, "sweep.key": "abc"}
-
-
-def test_runs_are_nested_on_request(root: Path) -> None:
-    nested = track.open_store(TrackingConfig(uri=None, nested=True), root)
-    sweep_id = nested.start_sweep("my sweep", "")
-    run = read(nested, nested.start_run(sweep_id, "none", {}))
-    assert run.data.tags["mlflow.parentRunId"] == sweep_id
+    assert tags == {"sweep.kind": "run", "sweep.key": "abc"}
 
 
 def test_runs_of_a_sweep_can_be_found(store: Store) -> None:
-    first, other = (store.start_sweep(name, "") for name in ("one", "two"))
-    runs = {store.start_run(first, name, {}) for name in ("none", "full")}
-    store.start_run(other, "none", {})
-    found = store.client.search_runs([store.experiment_id], f"tags.`sweep.id` = '{first}'")
+    runs = {store.create_run(name, {"sweep.id": "one"}) for name in ("none", "full")}
+    store.create_run("none", {"sweep.id": "other"})
+    found = store.client.search_runs([store.experiment_id], "tags.`sweep.id` = 'one'")
     assert {run.info.run_id for run in found} == runs
 
 
-def test_parameters_and_tags_are_stored_as_text(store: Store) -> None:
-    run_id = store.start_run("s", "none", {})
-    store.describe(run_id, {"learning_rate": 2e-5, "max_steps": -1}, {"sweep.device": "CPU"})
+@pytest.mark.parametrize("folder", ["/mlruns/it's a run", "/mlruns/100% \\ `감성`"])
+def test_a_run_is_found_again_by_its_folder_and_machine(folder: str, store: Store) -> None:
+    mine = {"sweep.place": folder, "sweep.host": "here"}
+    assert store.find_run(mine) == ""
+    run_id = store.create_run("none", {**mine, "sweep.key": "abc"})
+    assert store.find_run({**mine, "sweep.key": "another"}) == run_id
+    assert store.find_run({**mine, "sweep.host": "elsewhere"}) == ""
+    assert store.find_run({**mine, "sweep.place": f"{folder}_2"}) == ""
+
+
+def test_a_run_without_folder_or_machine_is_never_found(store: Store) -> None:
+    store.create_run("none", {"sweep.key": "abc"})
+    assert store.find_run({"sweep.key": "abc"}) == ""
+
+
+def test_only_what_runs_and_is_of_this_tool_counts_as_running(store: Store) -> None:
+    running = store.create_run("none", {"sweep.kind": "run", "sweep.host": "here"})
+    store.set_status(store.create_run("full", {"sweep.kind": "run"}), "FINISHED")
+    store.create_run("of somebody else", {})
+    ((found, tags),) = store.running()
+    assert found == running
+    assert tags["sweep.host"] == "here"
+
+
+def test_parameters_and_tags_are_stored(store: Store) -> None:
+    run_id = store.create_run("none", {})
+    store.describe(run_id, {"learning_rate": "2e-05"}, {"sweep.device": "CPU"})
     data = read(store, run_id).data
-    assert data.params == {"learning_rate": "2e-05", "max_steps": "-1"}
+    assert data.params == {"learning_rate": "2e-05"}
     assert data.tags["sweep.device"] == "CPU"
 
 
-def test_metrics_are_stored_with_their_step(store: Store) -> None:
-    run_id = store.start_run("s", "none", {})
-    store.log(run_id, {"test_accuracy": 0.75}, step=40)
-    assert read(store, run_id).data.metrics == {"test_accuracy": 0.75}
-    (point,) = store.client.get_metric_history(run_id, "test_accuracy")
-    assert point.step == 40
-    assert point.timestamp > 1.6e12  # milliseconds
-
-
-def test_curves_keep_steps_and_times(store: Store) -> None:
-    run_id = store.start_run("s", "none", {})
-    points = [({"train_loss": 1 / step, "grad_norm": 1.0}, step, 100.0 + step) for step in (1, 2)]
-    store.log_curves(run_id, points)
+def test_metrics_keep_steps_and_times(store: Store) -> None:
+    run_id = store.create_run("none", {})
+    store.log_metrics(run_id, [("train_loss", 1.0, 101_000, 1), ("train_loss", 0.5, 102_000, 2)])
+    assert read(store, run_id).data.metrics == {"train_loss": 0.5}
     history = store.client.get_metric_history(run_id, "train_loss")
     assert [(p.value, p.step, p.timestamp) for p in history] == [
         (1.0, 1, 101_000),
@@ -308,11 +266,21 @@ def test_curves_keep_steps_and_times(store: Store) -> None:
     ]
 
 
-def test_curves_longer_than_a_request_are_stored_whole(store: Store) -> None:
-    run_id = store.start_run("s", "none", {})
-    store.log_curves(run_id, [({"train_loss": 0.5}, step, 1.0) for step in range(2_500)])
-    history = store.client.get_metric_history(run_id, "train_loss")
-    assert [p.step for p in history] == list(range(2_500))
+def test_a_metric_that_is_delivered_twice_is_stored_once(store: Store) -> None:
+    run_id = store.create_run("none", {})
+    for _ in range(2):
+        store.log_metrics(run_id, [("train_loss", 1.0, 101_000, 1)])
+    assert len(store.client.get_metric_history(run_id, "train_loss")) == 1
+
+
+def test_what_the_store_will_never_take_is_told_from_a_store_that_is_away(store: Store) -> None:
+    run_id = store.create_run("none", {})
+    store.describe(run_id, {"seed": "0"}, {})
+    with pytest.raises(RefusedError, match="Changing param values is not allowed"):
+        store.describe(run_id, {"seed": "1"}, {})
+    away = replace(store, uri="http://127.0.0.1:9")
+    with pytest.raises(MlflowException, match="Connection refused"):
+        away.describe(run_id, {}, {"note": "x"})
 
 
 AWKWARD = {
@@ -330,43 +298,43 @@ AWKWARD = {
 @pytest.mark.parametrize("name", AWKWARD.values(), ids=AWKWARD)
 def test_the_summary_of_any_configuration_can_be_stored(name: str, store: Store) -> None:
     row = Row(name, "none", "head", 2, (), {"test_f1": Interval(0.5, 2, 0.4, 0.6)})
-    run_id = store.start_sweep("s", "")
+    run_id = store.create_run("s", {})
     found = compare.rollup([row])
-    store.log(run_id, found)
+    store.log_metrics(run_id, [(key, value, 1_000, 0) for key, value in found.items()])
     assert read(store, run_id).data.metrics == found
     assert sorted(found.values()) == [0.4, 0.5, 0.6]
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_a_run_ends_with_its_status(status: str, store: Store) -> None:
-    run_id = store.start_run("s", "none", {})
-    store.finish(run_id, status)
-    run = read(store, run_id)
-    assert run.info.status == status
-    assert run.info.end_time is not None
-    assert "sweep.status_reason" not in run.data.tags
+    run_id = store.create_run("none", {})
+    store.set_status(run_id, status)
+    info = read(store, run_id).info
+    assert info.status == status
+    assert info.end_time is not None
 
 
-def test_a_failed_run_says_why(store: Store) -> None:
-    run_id = store.start_run("s", "none", {})
-    store.finish(run_id, "FAILED", "DivergedError: " + "x" * 9_000)
-    reason = read(store, run_id).data.tags["sweep.status_reason"]
-    assert reason == ("DivergedError: " + "x" * 9_000)[:5_000]
+def test_a_stopped_run_can_go_on(store: Store) -> None:
+    run_id = store.create_run("none", {})
+    store.set_status(run_id, "KILLED")
+    store.set_status(run_id, "RUNNING")
+    assert read(store, run_id).info.status == "RUNNING"
 
 
 def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n", "utf-8")
     (tmp_path / "run.log").write_text("done\n", "utf-8")
-    run_id = store.start_run("s", "none", {})
-    store.add_artifacts(run_id, tmp_path)
-    store.add_artifacts(run_id, tmp_path, "report")
-    store.add_file(run_id, tmp_path / "run.log")
+    run_id = store.create_run("none", {})
+    store.upload(run_id, [tmp_path])
+    store.upload(run_id, [tmp_path], "report")
+    store.upload(run_id, [tmp_path / "run.log", tmp_path / "gone"], "single")
     folder = root / "artifacts" / run_id / "artifacts"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml",
         "run.log",
         "report/config.yaml",
         "report/run.log",
+        "single/run.log",
     }
 
 
@@ -386,8 +354,10 @@ def splits() -> Splits:
 
 
 def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
-    run_id = store.start_run("s", "none", {})
-    store.log_data(run_id, splits, "rows", sources("data=csv", "data.path=rows.csv"))
+    run_id = store.create_run("none", {})
+    store.log_inputs(
+        run_id, track.dataset_inputs(splits, "rows", sources("data=csv", "data.path=rows.csv"))
+    )
     found = {
         i.tags[0].value: (i.dataset.name, i.dataset.digest, json.loads(i.dataset.profile))
         for i in read(store, run_id).inputs.dataset_inputs
@@ -400,9 +370,11 @@ def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
 
 
 def test_data_at_the_end_of_a_very_long_path_is_recorded(store: Store, splits: Splits) -> None:
-    run_id = store.start_run("s", "none", {})
+    run_id = store.create_run("none", {})
     source = "/".join(["", *["deeper"] * 100, "rows.csv"])
-    store.log_data(run_id, splits, "rows", sources("data=csv", f"data.path={source}"))
+    store.log_inputs(
+        run_id, track.dataset_inputs(splits, "rows", sources("data=csv", f"data.path={source}"))
+    )
     dataset = read(store, run_id).inputs.dataset_inputs[0].dataset
     assert dataset.name == "rows (train)"
     assert json.loads(dataset.source) == {"uri": source}
@@ -443,8 +415,8 @@ def test_mlflow_knows_where_each_split_is_from(
 ) -> None:
     from mlflow.data.dataset_source_registry import get_dataset_source_from_json
 
-    run_id = store.start_run("s", "none", {})
-    store.log_data(run_id, splits, "rows", sources(*typed))
+    run_id = store.create_run("none", {})
+    store.log_inputs(run_id, track.dataset_inputs(splits, "rows", sources(*typed)))
     inputs = read(store, run_id).inputs.dataset_inputs
     found = {i.tags[0].value: i.dataset for i in inputs}["validation"]
     source = get_dataset_source_from_json(found.source, found.source_type)
@@ -454,32 +426,16 @@ def test_mlflow_knows_where_each_split_is_from(
 
 # Tracking off.
 
-SOURCES = {split: ("local", {"uri": "rows.csv"}) for split in NAMES}
 
-OFF: dict[str, Callable[[Store, Path, Splits], object]] = {
-    "log": lambda s, _, __: s.log("r", {"a": 1}),
-    "log_curves": lambda s, _, __: s.log_curves("r", [({"a": 1}, 1, 1.0)]),
-    "describe": lambda s, _, __: s.describe("r", {"a": 1}, {"b": "c"}),
-    "log_data": lambda s, _, splits: s.log_data("r", splits, "rows", SOURCES),
-    "add_artifacts": lambda s, folder, __: s.add_artifacts("r", folder),
-    "add_file": lambda s, folder, __: s.add_file("r", folder),
-    "finish": lambda s, _, __: s.finish("r", "FINISHED"),
-}
-
-
-@pytest.mark.parametrize("call", OFF)
-def test_without_tracking_nothing_is_recorded(call: str, tmp_path: Path, splits: Splits) -> None:
+def test_without_tracking_no_store_is_made(tmp_path: Path) -> None:
     store = track.open_store(TrackingConfig(enabled=False, uri=None), tmp_path)
-    assert OFF[call](store, tmp_path, splits) is None
+    assert store == Store(None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_tracking_runs_go_by_their_names() -> None:
-    store = Store(None)
-    assert store.start_sweep("my sweep", "") == "my sweep"
-    assert store.start_run("my sweep", "none seed=1", {}) == "none seed=1"
-    assert store.compare_url(["a"]) == ""
-    assert store.ui_command() == ""
+def test_without_tracking_there_is_nothing_to_open() -> None:
+    assert Store(None).compare_url(["a"]) == ""
+    assert Store(None).ui_command() == ""
 
 
 # What is shown.

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from sweep import freeze, model, train
 from sweep.config import Config
 from sweep.data import NAMES, encode, load_splits
+from sweep.keeper import StopRequest
 
 SavedModel = Callable[[str], Path]
 
@@ -50,6 +51,7 @@ class Trainings:
     callbacks: Sequence[TrainerCallback] = field(default_factory=list)
     hook: Callable[[torch.nn.Module], None] = lambda model: None
     """Called with the frozen model before it trains."""
+    stop: StopRequest = field(default_factory=StopRequest)
 
     def configure(self, *overrides: str, family: str = "bert") -> Config:
         settings = {
@@ -92,9 +94,8 @@ class Trainings:
 
         train._trainer = with_callbacks
         try:
-            result, trainer = train.train(
-                frozen, loaded.tokenizer, encoded, cfg, self.output_dir, lambda *_: None, report
-            )
+            session = train.Session(self.output_dir, lambda *_: None, self.stop)
+            result, trainer = train.train(frozen, loaded.tokenizer, encoded, cfg, session, report)
         finally:
             train._trainer = original
         return Trained(result, trainer, report, before)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NAMES = {"lora": "LoRA", "dora": "DoRA", "ia3": "IA3", "miss": "MiSS"}
 EXTRAS = {"peft": "peft", "bitsandbytes": "qlora"}
 """Package -> the extra of `sweep` that brings it."""
+# It looks for a faster kernel on a hub when it is imported and warns that there is none.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 _DECORATION = re.compile(
     r"^base_model\.model\.|\.(base_layer|original_module|modules_to_save\.default)(?=\.)"
     r"|\.(lora_\w+|ia3_l|miss_block)\.default"

@@ -24,6 +24,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.padding": ("longest", "max_length"),
     "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
     "trainer.device": ("auto", "cpu", "cuda", "mps"),
+    "on_failure": ("continue", "stop"),
     "trainer.train_sampling_strategy": ("group_by_length", "random", "sequential"),
 }
 
@@ -123,6 +124,10 @@ RANGES: dict[str, Check] = {
     "trainer.num_threads": (lambda value: 1 <= value <= 1024, "an integer from 1 to 1024"),
     "trainer.logging_steps": _AT_LEAST_1,
     "trainer.eval_steps": _AT_LEAST_1,
+    "trainer.save_steps": _AT_LEAST_1,
+    "trainer.timeout_min": _POSITIVE,
+    "jobs": (lambda value: 1 <= value <= 1024, "an integer from 1 to 1024"),
+    "max_failures": _AT_LEAST_1,
     "tracking.uri": (
         lambda value: bool(re.match(_URI, value)),
         "an address such as http://HOST:PORT, sqlite:///FILE or postgresql://..., or null for"

@@ -28,7 +28,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from sweep import checks, config
 from sweep.checks import value_at
-from sweep.config import Config, ConfigError, keys
+from sweep.config import SWEEP_WIDE, Config, ConfigError, keys
 from sweep.overrides import parse, value_of, wrong_type
 
 OPEN = ("families", "model.parts")
@@ -137,6 +137,10 @@ def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
     """The axes without those that the schema refuses, so that all others can be checked still."""
     accepted = {}
     for key, values in axes.items():
+        if len(values) > 1 and key.partition(".")[0] in SWEEP_WIDE:
+            typed = ",".join(value_of(value) for value in values)
+            errors.append(f"{key}={typed} holds for a whole sweep. Give it one value.")
+            continue
         own = values if key not in GROUPS else []
         refused = [(value, reason) for value in own if (reason := _apply(scratch, value))]
         errors += [wrong_type(value, reason) for value, reason in refused]

@@ -202,6 +202,10 @@ class TrainerConfig:
     """End with the weights that had the lowest validation loss, not with the last ones."""
     save_model: bool = False
     """Keep the trained weights as an artifact of the run."""
+    save_steps: int | None = None
+    """Optimizer steps between checkpoints to go on from; null writes one only when stopped."""
+    timeout_min: float | None = None
+    """Minutes after which a run is ended as FAILED; null waits for ever."""
 
 
 @dataclass
@@ -232,12 +236,24 @@ class Config:
     """Per family of models the names of its parts, from conf/families.yaml."""
     seed: int = 0
     """Seed of head, data order and dropout. Runs that differ only in it are replicates."""
+    jobs: int = 1
+    """Runs at the same time on this machine, which share its cores or GPUs."""
+    resume: bool = True
+    """Take over runs that have finished before and go on with stopped ones; false trains anew."""
+    on_failure: str = "continue"
+    """What a failed run means for the rest of the sweep: `continue` or `stop`."""
+    max_failures: int | None = None
+    """Start no further run after this many failures; null never gives up."""
 
     @property
     def learning_rate(self) -> float:
         """The rate this run trains with."""
         rate = self.optimizer.learning_rate
         return self.freeze.learning_rate if rate is None else rate  # type: ignore[return-value]
+
+
+SWEEP_WIDE = ("jobs", "resume", "on_failure", "max_failures", "tracking")
+"""Keys and groups that say how a sweep is run, not what a run computes: one value per sweep."""
 
 
 def keys(node: type = Config, prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,6 +46,15 @@ class Stopwatch:
         if self.steps == WARMUP_STEPS:
             self.warmup_s = self.elapsed_s
         self.start()
+
+    def keep(self) -> dict[str, float]:
+        """What a checkpoint has to keep of it."""
+        return {"elapsed_s": self.elapsed_s, "warmup_s": self.warmup_s, "steps": self.steps}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Go on from what `keep` gave."""
+        self.elapsed_s, self.warmup_s = kept["elapsed_s"], kept["warmup_s"]
+        self.steps = kept["steps"]
 
     @contextmanager
     def paused(self) -> Iterator[None]:

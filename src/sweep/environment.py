@@ -49,8 +49,12 @@ def device_name(device: str) -> str:
 
     if device == "cuda":
         return torch.cuda.get_device_name(0)
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
-    return f"{name or platform.machine()}{' (MPS)' if device == 'mps' else ''}"
+    known = torch.cpu.get_capabilities()
+    name = known.get("cpu_name") or platform.processor() or platform.machine()
+    # One name stands for processors years apart; what decides their speed tells them apart.
+    fast = [name for name in ("avx512_bf16", "amx_bf16", "avx512_f", "avx2") if known.get(name)]
+    about = ", ".join([str(name), f"{os.cpu_count()} cores", *fast[:1]])
+    return f"{about}{' (MPS)' if device == 'mps' else ''}"
 
 
 def git_state() -> str:

@@ -1,96 +1,269 @@
-"""Runs -> processes: each run has its own, started from a server that has the libraries loaded.
+"""The runs of a sweep, some at a time: launched, heard, tried again, stopped, taken over.
 
-Memory peaks are then the run's own, nothing leaks from run to run, and a crash takes down one run
-and not the sweep. A process that ends without a word is recorded by its parent.
+A run that crashes takes down its own process and not the sweep. A process that ends without a
+word is recorded here.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.forkserver
-import os
+import contextlib
 import signal
-import sys
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from multiprocessing.connection import Connection
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from sweep.config import Config, ConfigError
+from filelock import FileLock, Timeout
+
+from sweep import faults, presence, processes
+from sweep.config import Config
+from sweep.ledger import Ledger
+from sweep.outbox import Outbox
+from sweep.processes import Context
 from sweep.progress import View
-from sweep.run import Record, RunSpec, preflight, run, unfinished, write_record
+from sweep.retries import next_try
+from sweep.run import Record, RunSpec, cores, unfinished, write_record
+from sweep.worker import DELIVERY_S, Outcome, run_worker
 
-Context = multiprocessing.context.ForkServerContext
-
-
-def start_server() -> Context:
-    """Start loading torch, transformers and MLflow in a process that all runs are forked from.
-
-    Returns at once; the first process that is started waits until the libraries are there.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweep.preload"])
-    # A server that is still importing would answer Ctrl-C with a traceback of its own.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    multiprocessing.forkserver.ensure_running()
-    signal.signal(signal.SIGINT, handler)
-    return context
+POLL_S = 0.5
+"""How long the loop sleeps at most: it then sees stops, timeouts and runs whose wait is over."""
+BUSY_S = 2.0
+"""Wait before a key that another sweep trains is looked at again."""
 
 
-def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> None:
-    """Check every configuration against its real model, without weights.
+@dataclass
+class _Task:
+    """A run that has not ended."""
 
-    Args:
-        context: From `start_server`.
-        configs: Each with its number of labels.
-
-    Raises:
-        ConfigError: With the mistakes of all configurations.
-    """
-    # Seeds and rates do not matter here, and a wide sweep has many of them.
-    unique = {
-        repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)): (c, n) for c, n in configs
-    }
-    outcome = _call(context, _preflight_worker, list(unique.values()))
-    if isinstance(outcome, str):
-        raise RuntimeError(f"models could not be checked: {outcome}")
-    if outcome:
-        raise ConfigError(*outcome)
+    index: int
+    spec: RunSpec
+    tries: int = 0
+    not_before: float = 0.0
+    process: Any = None
+    connection: Connection | None = None
+    started: float = 0.0
+    kills: int = 0
+    """The kernel's count of kills for memory when it was started."""
+    device: FileLock | None = None
 
 
-def _limits(cfg: Config) -> tuple[object, ...]:
-    return cfg.data.max_length, cfg.optimizer.layer_decay
+@dataclass
+class Execution:
+    """Runs the runs of one sweep, `cfg.jobs` at a time."""
 
+    context: Context
+    view: View
+    cfg: Config
+    """Any run's, for what holds for the whole sweep."""
+    gpus: int = 0
+    records: dict[int, Record] = field(default_factory=dict)
+    """By the index of the run; those that never began are missing."""
+    why_ended: str = ""
+    """Why runs were left out, if they were."""
+    _waiting: list[_Task] = field(default_factory=list)
+    _active: list[_Task] = field(default_factory=list)
+    _stops: int = 0
+    _failures: int = 0
 
-def run_all(context: Context, specs: Sequence[RunSpec], view: View, records: list[Record]) -> None:
-    """Run one after the other; a run that fails is recorded and the next one goes on.
+    def run(self, specs: dict[int, RunSpec]) -> None:
+        """Run all; failures are recorded and the others go on, as `on_failure` says.
 
-    On KeyboardInterrupt the current run is recorded as KILLED, and the exception goes on upwards.
-
-    Args:
-        context: From `start_server`.
-        specs: The runs.
-        view: Shows them.
-        records: Gets one record per run that began.
-    """
-    with view:
-        for index, spec in enumerate(specs):
-            view.start(index, spec.name)
-            run_id = spec.store.start_run(spec.sweep_id, spec.name, {"sweep.key": spec.key})
-            started = replace(spec, run_id=run_id)
+        Args:
+            specs: By the index of the run in its sweep.
+        """
+        self._waiting = [_Task(index, spec) for index, spec in specs.items()]
+        with self._listening(), self.view:
             try:
-                record = _run_one(context, started, view)
-            except KeyboardInterrupt:
-                stopped = unfinished(started, "KILLED", "stopped by Ctrl-C or SIGTERM")
-                records.append(_close(started, stopped))
-                raise
-            except BaseException as error:
-                _close(started, unfinished(started, "FAILED", f"{type(error).__name__}: {error}"))
-                raise
-            records.append(_close(started, record))
-            view.end(outcome_line(record))
+                while self._active or (self._waiting and not self.why_ended):
+                    self._launch()
+                    self._hear()
+                    self._look_at_clocks()
+            finally:
+                for task in list(self._active):
+                    self._kill(task, "FAILED", "the sweep ended with an error of its own")
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C or SIGTERM stopped the sweep."""
+        return self._stops > 0
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM for a request, which is looked at between two messages."""
+        known = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in known.items():
+                signal.signal(number, handler)
+
+    def _ask(self, *_: Any) -> None:
+        self._stops += 1
+
+    def _launch(self) -> None:
+        """Start what may start, as long as there is room."""
+        if self._stops or self.why_ended:
+            return
+        now = time.monotonic()
+        for task in [t for t in self._waiting if t.not_before <= now]:
+            if len(self._active) >= self.cfg.jobs:
+                return
+            if self._adopt(task):
+                continue
+            if self.gpus and not self._take_device(task):
+                return
+            self._start(task)
+
+    def _adopt(self, task: _Task) -> bool:
+        """Take over a run that another sweep has finished meanwhile, or wait for one at work."""
+        spec, ledger = task.spec, Ledger(task.spec.root)
+        if not spec.cfg.resume:
+            return False
+        record = ledger.finished(spec.key, spec.cfg.trainer.save_model)
+        if record is not None:
+            self._waiting.remove(task)
+            self.records[task.index] = adopted(record, spec)
+            self.view.end(task.index, spec.name, "finished by another sweep")
+            return True
+        lock = ledger.lock(spec.key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            task.not_before = time.monotonic() + BUSY_S
+            self.view.wait(task.index, spec.name)
+            return True
+        lock.release()
+        return False
+
+    def _take_device(self, task: _Task) -> bool:
+        """Find a GPU that no other sweep uses; those of this sweep are shared when it has to be."""
+        mine = [t for t in self._active if t.spec.device is not None]
+        load = {n: sum(t.spec.device == n for t in mine) for n in range(self.gpus)}
+        for number in sorted(load, key=lambda n: load[n]):
+            lock = presence.device_lock(number)
+            try:
+                if not load[number]:
+                    lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            held = next((t.device for t in mine if t.spec.device == number), lock)
+            task.device, task.spec = held, replace(task.spec, device=number)
+            return True
+        return False
+
+    def _start(self, task: _Task) -> None:
+        self._waiting.remove(task)
+        share = max(1, cores() // self.cfg.jobs)
+        spec = replace(task.spec, num_threads=task.spec.cfg.trainer.num_threads or share)
+        task.started, task.kills = time.monotonic(), faults.kills_for_memory()
+        task.spec = spec
+        task.process, task.connection = processes.start(self.context, run_worker, spec)
+        self._active.append(task)
+        self.view.start(task.index, spec.name)
+
+    def _hear(self) -> None:
+        """Take in what the runs say, for a moment."""
+        if not self._active:
+            time.sleep(min(POLL_S, 0.1))
+        connections = {task.connection: task for task in self._active if task.connection}
+        for connection in wait(list(connections), POLL_S) if connections else []:
+            task = connections[connection]  # type: ignore[index]
+            try:
+                message = task.connection.recv()  # type: ignore[union-attr]
+            except (EOFError, OSError):
+                self._died(task)
+                continue
+            if isinstance(message, Outcome):
+                self._ended(task, message)
+            else:
+                self.view.step(task.index, *message)
+
+    def _look_at_clocks(self) -> None:
+        """End what takes too long, and pass on a request to stop: politely once, then for good."""
+        for task in list(self._active):
+            minutes = task.spec.cfg.trainer.timeout_min
+            if self._stops > 1:
+                self._kill(task, "KILLED", "stopped at once by a second Ctrl-C or SIGTERM")
+            elif minutes and time.monotonic() - task.started > minutes * 60:
+                self._kill(task, "FAILED", f"took longer than trainer.timeout_min={minutes:g}")
+        if self._stops and not self.why_ended:
+            self.why_ended = "stopped by Ctrl-C or SIGTERM"
+            self.view.say("stopping after a checkpoint; Ctrl-C again stops at once")
+            for task in self._active:
+                processes.ask_to_stop(task.process)
+
+    def _died(self, task: _Task) -> None:
+        """Record for a process that has ended without a word."""
+        task.process.join()
+        reason = faults.death(task.process.exitcode)
+        starved = (
+            faults.kills_for_memory() > task.kills and task.process.exitcode == -signal.SIGKILL
+        )
+        if starved:
+            reason += " for want of memory"
+        record = self._close(task, "FAILED", reason)
+        self._ended(task, Outcome(record, faults.MEMORY if starved else faults.OTHER))
+
+    def _kill(self, task: _Task, status: str, reason: str) -> None:
+        processes.kill(task.process)
+        self._ended(task, Outcome(self._close(task, status, reason)))
+
+    def _close(self, task: _Task, status: str, reason: str) -> Record:
+        """Write down the end of a run whose process is gone."""
+        task.process.join()
+        spec = task.spec
+        record = unfinished(spec, status, reason)
+        # What cannot be written now is written by the next start, which finds the run dead.
+        with contextlib.suppress(OSError):
+            write_record(record, spec.folder)
+            box = Outbox(spec.folder, spec.store)
+            if box.status in ("", "RUNNING"):
+                box.finish(status, reason)
+            box.close(DELIVERY_S)
+            record.run_id = box.run_id
+            write_record(record, spec.folder)
+        return record
+
+    def _ended(self, task: _Task, outcome: Outcome) -> None:
+        """Take a run off the list, for good or until its next try."""
+        self._active.remove(task)
+        processes.end(task.process, task.connection)
+        if task.device is not None and all(t.device is not task.device for t in self._active):
+            task.device.release()
+        task.device = None
+        if outcome.record is None:
+            task.not_before = time.monotonic() + BUSY_S
+            self._waiting.append(task)  # finished by another sweep, or being trained there
+            return
+        again = None if self._stops else next_try(task.spec, outcome, task.tries)
+        if again is not None:
+            tries = task.tries + (outcome.cause == faults.PASSING)
+            begin = time.monotonic() + again.delay_s
+            self._waiting.insert(0, _Task(task.index, again.spec, tries, begin))
+            self.view.retry(task.index, task.spec.name, again.spec.notes[-1])
+            return
+        self.records[task.index] = outcome.record
+        self._count(outcome)
+        failed = outcome.record.status == "FAILED"
+        self.view.end(task.index, task.spec.name, outcome_line(outcome.record), failed)
+
+    def _count(self, outcome: Outcome) -> None:
+        assert outcome.record is not None
+        self._failures += outcome.record.status == "FAILED"
+        limit = 1 if self.cfg.on_failure == "stop" else self.cfg.max_failures
+        if outcome.disk_full:
+            self.why_ended = "the disk is full"
+        elif limit and self._failures >= limit and not self.why_ended:
+            stop = self.cfg.on_failure == "stop"
+            key = "on_failure=stop" if stop else f"max_failures={limit}"
+            self.why_ended = f"{self._failures} failed, and {key}"
+
+
+def adopted(record: Record, spec: RunSpec) -> Record:
+    """A run of an earlier sweep, under the name that it has in this one."""
+    return replace(record, name=spec.name, swept=spec.swept, strategy=spec.cfg.freeze.name)
 
 
 def outcome_line(record: Record) -> str:
@@ -101,104 +274,3 @@ def outcome_line(record: Record) -> str:
     accuracy = record.metrics[f"{split}_accuracy"]
     seconds = record.metrics["train_runtime_s"]
     return f"finished, {split} accuracy {accuracy:.3f}, trained in {seconds:.1f} s"
-
-
-def _run_one(context: Context, spec: RunSpec, view: View) -> Record:
-    outcome = _call(context, _run_worker, spec, view.step)
-    return outcome if isinstance(outcome, Record) else unfinished(spec, "FAILED", str(outcome))
-
-
-def _close(spec: RunSpec, record: Record) -> Record:
-    """Write down how a run ended, on disk and in the store, last of all."""
-    write_record(record, spec.folder)
-    spec.store.finish(spec.run_id, record.status, record.reason)
-    return record
-
-
-def _call(
-    context: Context,
-    worker: Callable[..., None],
-    argument: Any,
-    on_step: Callable[[dict[str, float], int, int], None] | None = None,
-) -> Any:
-    """Run `worker(connection, argument)` in a process of its own and return what it sends last.
-
-    Steps, sent as tuples, go to `on_step`. A process that dies returns a sentence that says how.
-    """
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_in_folder, args=(os.getcwd(), worker, theirs, argument), daemon=True
-    )
-    process.start()
-    theirs.close()
-    try:
-        while True:
-            message = ours.recv()
-            if on_step is None or not isinstance(message, tuple):
-                return message
-            on_step(*message)
-    except EOFError:
-        process.join()
-        return _death(process.exitcode)
-    finally:
-        process.join(timeout=5)
-        process.kill()
-        process.join()
-        ours.close()
-
-
-def _in_folder(folder: str, worker: Callable[..., None], *arguments: Any) -> None:
-    """Relative paths mean the same as in the parent, which may have moved since it started."""
-    os.chdir(folder)
-    worker(*arguments)
-
-
-def _death(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
-        return f"the process was killed by {name}{hint}"
-    return f"the process ended with exit status {code} before the run was done"
-
-
-def _preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    errors: list[str] = []
-    for cfg, num_labels in configs:
-        try:
-            preflight(cfg, num_labels)
-        except ConfigError as error:
-            errors += error.messages
-    connection.send(errors)
-
-
-def _run_worker(connection: Connection, spec: RunSpec) -> None:
-    """Child process: everything printed goes to run.log, the outcome to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    log = spec.folder / "run.log"
-    _redirect_output(log)
-    try:
-        record: Any = run(spec, lambda *step: connection.send(step))
-    except BaseException as error:
-        traceback.print_exc()
-        sys.stderr.flush()
-        record = unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
-    _store_log(spec, log)
-    connection.send(record)
-
-
-def _store_log(spec: RunSpec, log: Path) -> None:
-    """Copy run.log to the store also when the run failed, as far as the store can be reached."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        spec.store.add_file(spec.run_id, log)
-    except Exception:
-        traceback.print_exc()
-
-
-def _redirect_output(log: Path) -> None:
-    """Send stdout and stderr of this process, native libraries included, to a file."""
-    with log.open("ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)

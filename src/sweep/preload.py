@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import warnings
 
 import mlflow  # noqa: F401
@@ -10,6 +11,8 @@ import transformers
 
 from sweep import adapters, metrics, plots, run, track, train  # noqa: F401
 
+# A scheduler signals the whole group; the runs answer for themselves, the server outlives them.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", category=FutureWarning)

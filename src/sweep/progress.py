@@ -3,34 +3,93 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 class View(Protocol):
-    """Told about every run; one run at a time has index `index` of `total`."""
+    """Told about every run, by its index among all runs of the sweep; several run at a time."""
 
     def start(self, index: int, name: str) -> None:
         """A run begins."""
 
-    def step(self, metrics: dict[str, float], step: int, steps: int) -> None:
-        """The run has come to an optimizer step."""
+    def wait(self, index: int, name: str) -> None:
+        """Another sweep trains the same run."""
 
-    def end(self, message: str) -> None:
-        """The run is over."""
+    def step(self, index: int, metrics: dict[str, float], step: int, steps: int) -> None:
+        """A run has come to an optimizer step."""
+
+    def retry(self, index: int, name: str, why: str) -> None:
+        """A run failed and will be tried again."""
+
+    def end(self, index: int, name: str, message: str, failed: bool = False) -> None:
+        """A run is over."""
+
+    def say(self, message: str) -> None:
+        """Something about the sweep."""
 
     def __enter__(self) -> View: ...
 
     def __exit__(self, *_: object) -> None: ...
 
 
-class LiveView:
-    """A bar for the sweep and one for the run."""
+@dataclass
+class Pace:
+    """How long the rest of a sweep takes, from what the runs so far have taken."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    total: int
+    done: int = 0
+    """Runs that are over, those included that an earlier sweep has done."""
+    failed: int = 0
+    _began: float = field(default_factory=time.monotonic)
+    _parts: dict[int, float] = field(default_factory=dict)
+    """Share of each active run that is done."""
+
+    def __post_init__(self) -> None:
+        self._reused = self.done
+
+    def move(self, index: int, part: float) -> None:
+        """An active run has done this share of its steps."""
+        self._parts[index] = part
+
+    def finish(self, index: int, failed: bool) -> None:
+        """A run is over."""
+        self._parts.pop(index, None)
+        self.done += 1
+        self.failed += failed
+
+    def left_s(self) -> float | None:
+        """Seconds; None while there is nothing to tell it from."""
+        parts = self.done + sum(self._parts.values())
+        own = parts - self._reused
+        if own < 0.02:
+            return None
+        return (time.monotonic() - self._began) / own * (self.total - parts)
+
+    def summary(self) -> str:
+        """Counts and time left, for the sweep's own line."""
+        left = self.left_s()
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} done{failed}" + (
+            f", about {duration(left)} left" if left is not None and self.done < self.total else ""
+        )
+
+
+class LiveView:
+    """A bar for the sweep and one for each run at work."""
+
+    def __init__(self, console: Console, pace: Pace) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -38,28 +97,52 @@ class LiveView:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(compact=True),
         )
+        self._pace = pace
         self._bars = Progress(*columns, console=console, transient=True)
-        self._sweep = self._bars.add_task("runs", total=total, note="")
-        self._run = self._bars.add_task("", total=None, note="", visible=False)
-        self._name = ""
+        self._sweep = self._bars.add_task("runs", total=pace.total, note="")
+        self._runs: dict[int, TaskID] = {}
 
     def start(self, index: int, name: str) -> None:
         """Show the run's bar."""
-        self._name = name
-        self._bars.reset(self._run, description=escape(name), total=None, visible=True, note="")
-        self._bars.update(self._run, note="loading")
+        self._hide(index)
+        self._runs[index] = self._bars.add_task(escape(name), total=None, note="loading")
 
-    def step(self, metrics: dict[str, float], step: int, steps: int) -> None:
+    def wait(self, index: int, name: str) -> None:
+        """Show that the run waits."""
+        self.start(index, name)
+        self._bars.update(self._runs[index], note="another sweep trains the same")
+
+    def step(self, index: int, metrics: dict[str, float], step: int, steps: int) -> None:
         """Move the run's bar."""
-        self._bars.update(self._run, completed=step, total=steps)
+        bar = self._runs[index]
+        self._bars.update(bar, completed=step, total=steps)
         if "train_loss" in metrics:
-            self._bars.update(self._run, note=f"loss {metrics['train_loss']:.3f}")
+            self._bars.update(bar, note=f"loss {metrics['train_loss']:.3f}")
+        self._pace.move(index, step / steps)
+        self._count()
 
-    def end(self, message: str) -> None:
+    def retry(self, index: int, name: str, why: str) -> None:
+        """Print why above the bars."""
+        self._hide(index)
+        self.say(f"{name}: {why}")
+
+    def end(self, index: int, name: str, message: str, failed: bool = False) -> None:
         """Print the outcome above the bars."""
-        self._bars.console.print(escape(f"{self._name}: {message}"))
-        self._bars.update(self._run, visible=False)
-        self._bars.advance(self._sweep)
+        self._hide(index)
+        self._pace.finish(index, failed)
+        self.say(f"{name}: {message}")
+        self._count()
+
+    def say(self, message: str) -> None:
+        """Print above the bars."""
+        self._bars.console.print(message, markup=False, highlight=False)
+
+    def _count(self) -> None:
+        self._bars.update(self._sweep, completed=self._pace.done, note=self._pace.summary())
+
+    def _hide(self, index: int) -> None:
+        if index in self._runs:
+            self._bars.remove_task(self._runs.pop(index))
 
     def __enter__(self) -> LiveView:
         self._bars.start()
@@ -74,32 +157,54 @@ class LineView:
 
     EVERY_S = 10.0
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
-        self._prefix, self._started, self._shown = "", 0.0, 0.0
+    def __init__(self, console: Console, pace: Pace) -> None:
+        self._console, self._pace = console, pace
+        self._names: dict[int, str] = {}
+        self._started: dict[int, tuple[float, int]] = {}
+        self._shown: dict[int, float] = {}
 
     def start(self, index: int, name: str) -> None:
         """Say which run begins."""
-        self._prefix = f"[{index + 1}/{self._total}] {name}:"
-        self._started = self._shown = time.monotonic()
-        self._print("started")
+        self._shown[index] = time.monotonic()
+        self._started.pop(index, None)
+        self._names[index] = name
+        self._print(index, "started")
 
-    def step(self, metrics: dict[str, float], step: int, steps: int) -> None:
+    def wait(self, index: int, name: str) -> None:
+        """Say once that the run waits."""
+        if index not in self._names:
+            self._names[index] = name
+            self._print(index, "waits, another sweep trains the same")
+
+    def step(self, index: int, metrics: dict[str, float], step: int, steps: int) -> None:
         """Say how far the run is, unless that was said a moment ago."""
         now = time.monotonic()
-        if now - self._shown < self.EVERY_S or "train_loss" not in metrics:
+        begun, first = self._started.setdefault(index, (now, step))
+        self._pace.move(index, step / steps)
+        if now - self._shown[index] < self.EVERY_S or "train_loss" not in metrics or step == first:
             return
-        self._shown = now
-        left = (now - self._started) / step * (steps - step)
+        self._shown[index] = now
+        left = (now - begun) / (step - first) * (steps - step)
         loss = metrics["train_loss"]
-        self._print(f"step {step}/{steps}, loss {loss:.3f}, about {left:.0f} s left")
+        about = f"step {step}/{steps}, loss {loss:.3f}, about {duration(left)} left"
+        self._print(index, f"{about}; {self._pace.summary()}" if self._pace.total > 1 else about)
 
-    def end(self, message: str) -> None:
+    def retry(self, index: int, name: str, why: str) -> None:
+        """Say why."""
+        self._print(index, why)
+
+    def end(self, index: int, name: str, message: str, failed: bool = False) -> None:
         """Say how the run ended."""
-        self._print(message)
+        self._names[index] = name
+        self._pace.finish(index, failed)
+        self._print(index, message)
 
-    def _print(self, text: str) -> None:
-        self._console.print(f"{self._prefix} {text}", markup=False, highlight=False, soft_wrap=True)
+    def say(self, message: str) -> None:
+        """Print a line."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def _print(self, index: int, text: str) -> None:
+        self.say(f"[{index + 1}/{self._pace.total}] {self._names[index]}: {text}")
 
     def __enter__(self) -> LineView:
         return self
@@ -108,6 +213,14 @@ class LineView:
         return None
 
 
-def view(console: Console, total: int) -> View:
+def duration(seconds: float) -> str:
+    """Such as `40 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def view(console: Console, pace: Pace) -> View:
     """The view that fits where the output goes."""
-    return LiveView(console, total) if console.is_terminal else LineView(console, total)
+    return LiveView(console, pace) if console.is_terminal else LineView(console, pace)

@@ -56,6 +56,23 @@ class Proof(TrainerCallback):
         self._moved: set[str] = set()
         self._rate = 0.0
 
+    def keep(self) -> dict[str, Any]:
+        """What a checkpoint has to keep of it."""
+        return {
+            "looks": self._looks,
+            "must_move": sorted(self._must_move),
+            "unused": sorted(self._unused),
+            "moved": sorted(self._moved),
+            "rate": self._rate,
+            "notes": self.notes,
+        }
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Go on from what `keep` gave; what is compared with stays what was loaded at first."""
+        self._looks, self._rate, self.notes = kept["looks"], kept["rate"], kept["notes"]
+        self._must_move, self._unused = set(kept["must_move"]), set(kept["unused"])
+        self._moved = set(kept["moved"])
+
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable
@@ -16,20 +17,24 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from sweep import environment, model, saving, table
-from sweep.config import Config, ConfigError
+from sweep import checkpoint, environment, model, saving, table, track
+from sweep.config import SWEEP_WIDE, Config, ConfigError
 from sweep.data import NAMES, Encoded, Splits, encode, load_splits
 from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, apply, describe
+from sweep.outbox import Outbox, write_atomically
 from sweep.track import Store
 
 if TYPE_CHECKING:
+    from sweep.keeper import StopRequest
     from sweep.train import TrainResult
 
 Progress = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step and the number of steps of the run."""
 CHECKPOINTS = "checkpoints"
 """Folder of what only the training itself needs."""
+RECORD = "record.json"
+CURVES = "curves.jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,16 @@ class RunSpec:
     """Content hash of all that determines the result."""
     sweep_id: str
     folder: Path
+    """Made when the run begins, unless the run goes on in it."""
     store: Store
-    run_id: str = ""
-    """Id in the store, once the run has begun."""
+    root: Path = Path()
+    """Where all results are, absolute."""
+    num_threads: int = 1
+    device: int | None = None
+    """Which GPU, when runs are spread over several."""
+    tags: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What happened to the run before this try."""
 
 
 @dataclass
@@ -77,8 +89,9 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     of importing torch, which no error should wait for. What they stood for is among the run's
     params and tags; on a machine that resolves them otherwise, the same key has other last bits.
     """
-    choices = asdict(cfg)
-    del choices["tracking"], choices["trainer"]["save_model"]
+    choices = {key: value for key, value in asdict(cfg).items() if key not in SWEEP_WIDE}
+    for key in ("save_model", "save_steps", "timeout_min"):
+        del choices["trainer"][key]
     choices["data"] = {"max_length": cfg.data.max_length}
     choices["model"] = {"parts": cfg.model.parts}
     choices["optimizer"]["learning_rate"] = cfg.learning_rate
@@ -107,12 +120,22 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
     return report
 
 
-def run(spec: RunSpec, progress: Progress) -> Record:
-    """Train one configuration with one seed and record it; the store's run stays open."""
+def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) -> Record:
+    """Train one configuration with one seed and record it; its status is left to the caller.
+
+    Args:
+        spec: The run. When its folder holds a whole checkpoint, the training goes on from there.
+        outbox: Takes what is to be stored.
+        progress: Called while training.
+        stop: Asks to stop between two steps.
+
+    Raises:
+        Stopped: As asked; the next run in the same folder goes on.
+    """
     from sweep import train
 
     started = time.time()
-    set_threads(spec.cfg)
+    set_threads(spec.num_threads)
     splits = load_splits(spec.cfg.data)
     loaded = model.load(spec.cfg, splits.label_names, *precision_and_device(spec.cfg.trainer))
     frozen, report = apply(loaded.model, loaded.parts, spec.cfg.freeze, loaded.new_names)
@@ -121,20 +144,13 @@ def run(spec: RunSpec, progress: Progress) -> Record:
         for name in NAMES
     }
     record = _open_record(spec, splits, encoded, report, loaded.new_names)
-    curves: list[tuple[dict[str, float], int, float]] = []
-
-    def on_metrics(metrics: dict[str, float], step: int, steps: int) -> None:
-        curves.append((metrics, step, time.time()))
-        progress(metrics, step, steps)
-
-    checkpoints = spec.folder / CHECKPOINTS
-    try:
-        result, trainer = train.train(
-            frozen, loaded.tokenizer, encoded, spec.cfg, checkpoints, on_metrics, report
-        )
-    finally:  # the curves of a run that failed say where it went wrong
-        spec.store.log_curves(spec.run_id, curves)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    _describe(spec, record, splits, outbox)
+    curves = _Curves(spec.folder, outbox, progress)
+    session = train.Session(spec.folder / CHECKPOINTS, curves.add, stop)
+    if session.resume_from is not None:
+        curves.cut(checkpoint.step_of(session.resume_from))
+        record.notes.append(f"went on from step {checkpoint.step_of(session.resume_from)}")
+    result, trainer = train.train(frozen, loaded.tokenizer, encoded, spec.cfg, session, report)
     record.metrics |= result.metrics
     record.notes += result.notes
     _write_artifacts(spec, splits, report, result)
@@ -142,29 +158,45 @@ def run(spec: RunSpec, progress: Progress) -> Record:
         _save(spec, splits, encoded, trainer, result)
         metrics = result.metrics
         saving.write_card(spec.cfg, splits.label_names, report, metrics, spec.folder / "model")
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(session.output_dir, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started
-    final = max((step for _, step, _ in curves), default=0)
-    spec.store.log(spec.run_id, record.metrics, step=final)
+    outbox.log([(record.metrics, curves.last_step, time.time())])
     record.status = "FINISHED"
-    write_record(record, spec.folder)
-    spec.store.add_artifacts(spec.run_id, spec.folder)
     return record
 
 
-def set_threads(cfg: Config) -> None:
+@dataclass
+class _Curves:
+    """The points of a run's curves: on disk, in the store and on the screen."""
+
+    folder: Path
+    outbox: Outbox
+    progress: Progress
+    last_step: int = 0
+
+    def add(self, metrics: dict[str, float], step: int, steps: int) -> None:
+        now, self.last_step = time.time(), max(self.last_step, step)
+        with (self.folder / CURVES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"metrics": metrics, "step": step, "time": now}) + "\n")
+        self.outbox.log([(metrics, step, now)])
+        self.progress(metrics, step, steps)
+
+    def cut(self, step: int) -> None:
+        """Forget points behind a checkpoint, which will come again."""
+        path = self.folder / CURVES
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+
+def set_threads(number: int) -> None:
     """Pin the number of CPU threads: sums in another order give other last bits."""
     import torch
 
-    torch.set_num_threads(threads(cfg))
+    torch.set_num_threads(number)
 
 
-def threads(cfg: Config) -> int:
-    """CPU threads a run uses: as told, else one per core that this process may use."""
-    return cfg.trainer.num_threads or usable_cores()
-
-
-def usable_cores() -> int:
+def cores() -> int:
     """Physical cores, or as many as a batch system or a container leaves to this process."""
     import psutil
 
@@ -181,10 +213,10 @@ def _open_record(
     report: FreezeReport,
     new_names: frozenset[str],
 ) -> Record:
-    """Store what is known before training, so that a failed run can be read too."""
+    """Write down what is known before training, so that a failed run can be read too."""
     world = environment.describe(precision_and_device(spec.cfg.trainer)[1])
     record = Record(
-        run_id=spec.run_id,
+        run_id="",
         name=spec.name,
         strategy=spec.cfg.freeze.name,
         status="RUNNING",
@@ -192,19 +224,47 @@ def _open_record(
         params=_params(spec, splits),
         metrics=_sizes(report),
         tags=_tags(spec, report, world),
-        notes=[*splits.notes, *_encoding_notes(encoded, spec.cfg), *_new_notes(new_names)],
+        notes=[
+            *splits.notes,
+            *_encoding_notes(encoded, spec.cfg),
+            *_new_notes(new_names),
+            *spec.notes,
+        ],
     )
     OmegaConf.save(OmegaConf.structured(spec.cfg), spec.folder / "config.yaml")
     (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
     (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
-    spec.store.describe(spec.run_id, record.params, record.tags)
-    spec.store.log(spec.run_id, record.metrics)
-    spec.store.add_artifacts(spec.run_id, spec.folder)
     write_record(record, spec.folder)
-    spec.store.log_data(spec.run_id, splits, spec.cfg.data.name, table.sources(spec.cfg.data))
     for note in record.notes:
         print(note)
     return record
+
+
+def _describe(spec: RunSpec, record: Record, splits: Splits, outbox: Outbox) -> None:
+    """Store what is known before training."""
+    outbox.describe(record.params, record.tags)
+    outbox.log([(record.metrics, 0, time.time())])
+    outbox.upload(artifacts(spec.folder))
+    sources = table.sources(spec.cfg.data)
+    outbox.inputs(track.dataset_inputs(splits, spec.cfg.data.name, sources))
+
+
+def first_tags(spec: RunSpec) -> dict[str, str]:
+    """What the store is told when a run begins."""
+    tags = {
+        "sweep.kind": "run",
+        "sweep.id": spec.sweep_id,
+        "sweep.key": spec.key,
+        "sweep.host": platform.node(),
+        **spec.tags,
+    }
+    return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
+
+
+def artifacts(folder: Path) -> list[Path]:
+    """What of a run's folder belongs into the store: not what only this machine needs."""
+    private = ("store.", "alive.", ".", CHECKPOINTS)
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(private))
 
 
 def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
@@ -234,7 +294,7 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
         "sweep.key": spec.key,
         "sweep.trains": describe(spec.cfg.freeze),
         "sweep.device": str(world["device"]),
-        "sweep.num_threads": str(threads(spec.cfg)),
+        "sweep.num_threads": str(spec.num_threads),
         "sweep.git": world["git"],
         **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
         "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
@@ -318,7 +378,15 @@ def predictions_table(
 
 def write_record(record: Record, folder: Path) -> None:
     """Save the record beside the run's other files, so that nothing depends on the store."""
-    (folder / "record.json").write_text(json.dumps(asdict(record), indent=1), "utf-8")
+    write_atomically(folder / RECORD, json.dumps(asdict(record), indent=1))
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a folder, or None when there is none, or a damaged one."""
+    try:
+        return Record(**{**json.loads((folder / RECORD).read_text("utf-8")), "folder": str(folder)})
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
@@ -327,10 +395,9 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
 
 def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
     """Record of a run that ended early, with whatever it had written down before."""
-    record = Record(spec.run_id, spec.name, spec.cfg.freeze.name, status, reason, **_identity(spec))
-    path = spec.folder / "record.json"
-    if path.exists():
-        written = json.loads(path.read_text("utf-8"))
+    record = Record("", spec.name, spec.cfg.freeze.name, status, reason, **_identity(spec))
+    written = read_record(spec.folder)
+    if written is not None:
         for key in ("params", "metrics", "tags", "notes"):
-            setattr(record, key, written[key])
+            setattr(record, key, getattr(written, key))
     return record

@@ -48,6 +48,15 @@ class Thaw(TrainerCallback):
                 }
             )
 
+    def keep(self) -> list[dict[str, Any]]:
+        """What a checkpoint has to keep of it."""
+        return self.begun
+
+    def restore(self, kept: list[dict[str, Any]]) -> None:
+        """Go on from what `keep` gave: stages that have begun train again."""
+        self.begun = kept
+        self._require_grad(range(1, len(kept) + 1), True)
+
     @property
     def notes(self) -> list[str]:
         """One line per stage."""

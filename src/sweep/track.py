@@ -13,9 +13,8 @@ import os
 import re
 import shlex
 import sqlite3
-import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +37,25 @@ Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
 """Per split, the type and the fields of its source; see `table.sources`."""
 
 
+# Whoever delivers has its own patience; mlflow would hold a process for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+IDENTITY = ("sweep.place", "sweep.host")
+"""Tags that no two runs share."""
+REFUSALS = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_DOES_NOT_EXIST",
+)
+"""MLflow's codes for what will not succeed when it is tried again."""
+
+
+class RefusedError(Exception):
+    """The store will never take this."""
+
+
 @dataclass(frozen=True)
 class Store:
     """Address of an MLflow experiment, or of nothing."""
@@ -53,104 +71,78 @@ class Store:
 
         return MlflowClient(self.uri)
 
-    def start_sweep(self, name: str, description: str) -> str:
-        """Create the summary run of a sweep; returns its id, or `name` when nothing is tracked."""
-        if self.uri is None:
-            return name
-        tags = {"sweep.kind": "sweep", "mlflow.note.content": description}
-        return self._create(name, tags)
-
-    def start_run(self, sweep_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Create the MLflow run of one training, with status RUNNING."""
-        if self.uri is None:
-            return name
-        own = {"sweep.kind": "run", "sweep.id": sweep_id, **tags}
-        if self.nested:
-            own["mlflow.parentRunId"] = sweep_id
-        return self._create(name, own)
-
-    def _create(self, name: str, tags: dict[str, str]) -> str:
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+    def create_run(self, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run with status RUNNING; returns its id."""
+        with _sorted_errors():
+            run = self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name)
         return str(run.info.run_id)
 
-    def log(
-        self, run_id: str, metrics: Mapping[str, float], step: int = 0, timestamp_s: float = 0.0
-    ) -> None:
-        """Store metrics of one step."""
-        self.log_curves(run_id, [(metrics, step, timestamp_s or time.time())])
+    def find_run(self, tags: Mapping[str, str]) -> str:
+        """Id of the run of this folder and machine, if it was created before, or an empty text."""
+        wanted = [f"tags.`{key}` = {_quoted(tags[key])}" for key in IDENTITY if key in tags]
+        found = self._search(" and ".join(wanted), limit=1) if wanted else []
+        return str(found[0].info.run_id) if found else ""
 
-    def log_curves(
-        self, run_id: str, points: Sequence[tuple[Mapping[str, float], int, float]]
-    ) -> None:
-        """Store metrics of many steps in few requests; each point is (metrics, step, seconds)."""
-        if self.uri is None:
-            return
+    def running(self) -> list[tuple[str, dict[str, str]]]:
+        """Id and tags of all runs and sweeps of this tool that the store takes for RUNNING."""
+        found = self._search("attributes.status = 'RUNNING' and tags.`sweep.kind` LIKE '%'")
+        return [(str(run.info.run_id), dict(run.data.tags)) for run in found]
+
+    def _search(self, wanted: str, limit: int = 10_000) -> list[Any]:
+        with _sorted_errors():
+            found = self.client.search_runs([self.experiment_id], wanted, max_results=limit)
+        return list(found)
+
+    def log_metrics(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Store metrics, each (name, value, milliseconds since the epoch, step)."""
         from mlflow.entities import Metric
 
-        found = [
-            Metric(key, float(value), int(at * 1000), step)
-            for metrics, step, at in points
-            for key, value in metrics.items()
-        ]
-        for start in range(0, len(found), 1000):  # the server's limit for one request
-            self.client.log_batch(run_id, metrics=found[start : start + 1000])
+        with _sorted_errors():
+            self.client.log_batch(run_id, metrics=[Metric(*point) for point in points])
 
-    def describe(
-        self, run_id: str, params: Mapping[str, Any] = {}, tags: Mapping[str, str] = {}
-    ) -> None:
+    def describe(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Store parameters and tags."""
-        if self.uri is None:
-            return
         from mlflow.entities import Param, RunTag
 
-        self.client.log_batch(
-            run_id,
-            params=[Param(k, str(v)) for k, v in params.items()],
-            tags=[RunTag(k, str(v)) for k, v in tags.items()],
-        )
+        with _sorted_errors():
+            self.client.log_batch(
+                run_id,
+                params=[Param(key, value) for key, value in params.items()],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
 
-    def log_data(self, run_id: str, splits: Splits, name: str, sources: Sources) -> None:
-        """Record which data went in, one dataset per split, for MLflow's lineage."""
-        if self.uri is None:
-            return
+    def log_inputs(self, run_id: str, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Record which data went in, for MLflow's lineage; see `dataset_inputs`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        self.client.log_inputs(
-            run_id,
-            [
-                DatasetInput(
-                    Dataset(
-                        # MLflow merges datasets of one name and digest, and limits names.
-                        name=f"{name[:400]} ({split})",
-                        digest=splits.fingerprint[:32],
-                        source_type=sources[split][0],
-                        source=json.dumps(sources[split][1]),
-                        profile=json.dumps({"num_rows": len(getattr(splits, split))}),
-                    ),
-                    [InputTag("mlflow.data.context", split)],
-                )
-                for split in NAMES
-                if len(getattr(splits, split))
-            ],
-        )
+        with _sorted_errors():
+            self.client.log_inputs(
+                run_id,
+                [
+                    DatasetInput(
+                        Dataset(**{k: v for k, v in entry.items() if k != "context"}),
+                        [InputTag("mlflow.data.context", entry["context"])],
+                    )
+                    for entry in datasets
+                ],
+            )
 
-    def add_artifacts(self, run_id: str, folder: Path, subfolder: str | None = None) -> None:
-        """Copy a folder's content to the run's artifacts."""
-        if self.uri is not None:
-            self.client.log_artifacts(run_id, str(folder), subfolder)
+    def upload(self, run_id: str, paths: Sequence[Path], subfolder: str = "") -> None:
+        """Copy files, and what is in folders, to a run's artifacts; what is gone is left out."""
+        with _sorted_errors():
+            for path in paths:
+                if path.is_dir():
+                    self.client.log_artifacts(run_id, str(path), subfolder or None)
+                elif path.exists():
+                    self.client.log_artifact(run_id, str(path), subfolder or None)
 
-    def add_file(self, run_id: str, path: Path) -> None:
-        """Copy one file to the run's artifacts."""
-        if self.uri is not None:
-            self.client.log_artifact(run_id, str(path))
-
-    def finish(self, run_id: str, status: str, reason: str = "") -> None:
-        """End a run as FINISHED, FAILED or KILLED."""
-        if self.uri is None:
-            return
-        if reason:
-            self.client.set_tag(run_id, "sweep.status_reason", reason[:5000])
-        self.client.set_terminated(run_id, status)
+    def set_status(self, run_id: str, status: str) -> None:
+        """Set RUNNING, FINISHED, FAILED or KILLED."""
+        with _sorted_errors():
+            if status == "RUNNING":
+                self.client.update_run(run_id, status)
+            else:
+                self.client.set_terminated(run_id, status)
 
     def ui_command(self) -> str:
         """What opens the web interface."""
@@ -169,6 +161,40 @@ class Store:
             quote(json.dumps(list(ids))) for ids in (run_ids, [self.experiment_id])
         )
         return f"{base.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def dataset_inputs(splits: Splits, name: str, sources: Sources) -> list[dict[str, str]]:
+    """One entry per split for `Store.log_inputs`."""
+    return [
+        {
+            # MLflow merges datasets of one name and digest, and limits names.
+            "name": f"{name[:400]} ({split})",
+            "digest": splits.fingerprint[:32],
+            "source_type": sources[split][0],
+            "source": json.dumps(sources[split][1]),
+            "profile": json.dumps({"num_rows": len(getattr(splits, split))}),
+            "context": split,
+        }
+        for split in NAMES
+        if len(getattr(splits, split))
+    ]
+
+
+@contextlib.contextmanager
+def _sorted_errors() -> Iterator[None]:
+    """Tell what a store will never take from a store that is away for a moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in REFUSALS:
+            raise RefusedError(" ".join(str(error).split())) from None
+        raise
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', "") + '"'
 
 
 def check(cfg: TrackingConfig) -> None:

@@ -8,7 +8,7 @@ are not finite, frozen modules in evaluation mode, and cost in FLOPs that knows 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,16 +25,33 @@ from transformers import (
     TrainingArguments,
 )
 
-from sweep import cost, metrics
+from sweep import checkpoint, cost, metrics
 from sweep.config import Config
 from sweep.data import NAMES, Encoded
 from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, FrozenModes
+from sweep.keeper import Keeper, StopRequest
+from sweep.order import EpochOrder
 from sweep.proof import Proof
 from sweep.stages import Thaw, discriminate
 
 Report = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step they belong to, and how many steps there will be."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a training keeps its checkpoints, whom it tells, and what may stop it."""
+
+    output_dir: Path
+    """Emptied by the caller. A whole checkpoint in it is gone on from."""
+    report: Report
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    @property
+    def resume_from(self) -> Path | None:
+        """The checkpoint to go on from, if there is one."""
+        return checkpoint.newest_whole(self.output_dir)
 
 
 class DivergedError(RuntimeError):
@@ -60,6 +77,8 @@ class SweepTrainer(Trainer):
     def __init__(self, *args: Any, frozen_dropout: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clock = cost.Stopwatch()
+        self.order: EpochOrder | None = None
+        self._earlier_peak: int | None = None
         self.frozen_modes = FrozenModes(cast(nn.Module, self.model), frozen_dropout)
         # Text classifiers take the Trainer's count of items but average over their own batch all
         # the same, so that losses and gradients of accumulated batches would add up.
@@ -80,6 +99,25 @@ class SweepTrainer(Trainer):
         """As the Trainer's, off the clock."""
         with self.clock.paused():
             return cast(dict[str, float], super().evaluate(*args, **kwargs))
+
+    def peak_memory(self) -> int | None:
+        """Bytes at the peak of training, before it was stopped included."""
+        now = cost.peak_memory(self.args.device.type)
+        return None if now is None else max(now, self._earlier_peak or 0)
+
+    def keep_earlier_peak(self, peak: int | None) -> None:
+        """Count a peak that was reached before the training was stopped."""
+        self._earlier_peak = peak
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data = train_dataset or self.train_dataset
+        strategy = self.args.train_sampling_strategy
+        if strategy == "sequential":
+            return SequentialSampler(data)
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        group = step if strategy == "group_by_length" else 0
+        self.order = EpochOrder([len(e["input_ids"]) for e in data], group, self.args.seed)
+        return self.order
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         # The Trainer groups these by length too, which shuffles them, and predictions come back
@@ -143,8 +181,7 @@ def train(
     tokenizer: Any,
     encoded: dict[str, Encoded],
     cfg: Config,
-    output_dir: Path,
-    report: Report,
+    session: Session,
     strategy: FreezeReport,
 ) -> tuple[TrainResult, Trainer]:
     """Train, evaluate, and predict on the held-out splits.
@@ -154,20 +191,24 @@ def train(
         tokenizer: Pads the batches.
         encoded: By the names train, validation and test; test may be empty.
         cfg: The run.
-        output_dir: For checkpoints; emptied by the caller.
-        report: Called while training.
+        session: Checkpoints, progress, stop.
         strategy: What trains: to be proven, thawed in stages and given rates by depth.
 
     Raises:
         DivergedError: The loss is not finite.
         ProofError: The strategy did not do what it says.
+        Stopped: As the session asked; a checkpoint is kept.
     """
-    trainer = _trainer(model, tokenizer, encoded, cfg, output_dir)
-    clock = trainer.clock
+    trainer = _trainer(model, tokenizer, encoded, cfg, session.output_dir)
+    clock, resume_from = trainer.clock, session.resume_from
     watchers = _watch_strategy(trainer, cfg, strategy)
-    trainer.add_callback(_Watcher(clock, report))
-    trainer.train()
-    peak_memory = cost.peak_memory(trainer.args.device.type)
+    trainer.add_callback(_Watcher(clock, session.report))
+    keeper = Keeper(trainer, session.stop, _kept(trainer, watchers))
+    if resume_from is not None:
+        keeper.resumed = checkpoint.kept_in(resume_from)
+    trainer.add_callback(keeper)
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    peak_memory = trainer.peak_memory()
     epochs = trainer.state.epoch or 0.0
     for watcher in watchers:
         if isinstance(watcher, Proof):
@@ -210,6 +251,27 @@ def predict(
     """Probabilities that a model gives a split, (rows, classes), in the order of the split."""
     encoded = dict.fromkeys(NAMES, part)
     return _predict(_trainer(model, tokenizer, encoded, cfg, output_dir), part, "test")[1]
+
+
+def _kept(
+    trainer: SweepTrainer, watchers: Sequence[Proof | Thaw]
+) -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """What a checkpoint keeps beside the Trainer's own; see `Keeper.state`."""
+
+    def window() -> list[float]:
+        return [trainer._tr_loss.item(), trainer._globalstep_last_logged]
+
+    def restore_window(kept: list[float]) -> None:
+        """The Trainer starts its window of the logged loss anew; the curve would show that."""
+        trainer._tr_loss = torch.tensor(kept[0], device=trainer.args.device)
+        trainer._globalstep_last_logged = int(kept[1])
+
+    return {
+        "window": (window, restore_window),
+        "clock": (trainer.clock.keep, trainer.clock.restore),
+        "peak_memory": (trainer.peak_memory, trainer.keep_earlier_peak),
+        **{type(watcher).__name__: (watcher.keep, watcher.restore) for watcher in watchers},
+    }
 
 
 def _watch_strategy(
@@ -283,9 +345,9 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
         train_sampling_strategy=t.train_sampling_strategy,
         eval_strategy=when,
         eval_steps=t.eval_steps,
-        save_strategy=when if t.load_best_model_at_end else "no",
-        save_steps=t.eval_steps or 500,
-        save_total_limit=1,
+        save_strategy=when if t.load_best_model_at_end else "steps" if t.save_steps else "no",
+        save_steps=t.save_steps or t.eval_steps or 500,
+        save_total_limit=2,  # when the last one is damaged, the one before is gone on from
         load_best_model_at_end=t.load_best_model_at_end,
         metric_for_best_model="eval_loss",
         greater_is_better=False,

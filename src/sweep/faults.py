@@ -1,0 +1,93 @@
+"""Why a run failed, and whether another try can help."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from sweep.config import Config
+
+MEMORY, PASSING, OTHER = "memory", "passing", "other"
+PAUSES_S = (2.0, 10.0, 30.0)
+"""Waits before a run that met a passing fault is tried again; as many tries as there are waits."""
+_PASSING_ERRNOS = {
+    errno.EIO,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.ECONNABORTED,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+}
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
+
+
+def cause_of(error: BaseException) -> str:
+    """MEMORY, PASSING or OTHER, from an exception or what caused it."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if any(_is_memory(e) for e in chain):
+        return MEMORY
+    return PASSING if any(_is_passing(e) for e in chain) else OTHER
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return isinstance(error, OSError) and error.errno in _PASSING_ERRNOS
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no space left to write to."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def kills_for_memory() -> int:
+    """How many processes the kernel has killed in this control group for want of memory."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].rpartition(":")[2]
+        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
+    except (OSError, IndexError):
+        return 0
+    counts = dict(line.split() for line in events.splitlines())
+    return int(counts.get("oom_kill", 0))
+
+
+def death(code: int | None) -> str:
+    """How a process ended that left no word."""
+    if code is not None and code < 0:
+        return f"the process was killed by {signal.Signals(-code).name}"
+    return f"the process ended with exit status {code} before the run was done"
+
+
+def smaller(cfg: Config) -> Config | None:
+    """The same effective batch in smaller pieces, or None when the pieces are single texts."""
+    size = cfg.trainer.per_device_train_batch_size
+    factor = next((n for n in range(2, size + 1) if size % n == 0), None)
+    if factor is None:
+        return None
+    pieces = replace(
+        cfg.trainer,
+        per_device_train_batch_size=size // factor,
+        per_device_eval_batch_size=max(1, cfg.trainer.per_device_eval_batch_size // factor),
+        gradient_accumulation_steps=cfg.trainer.gradient_accumulation_steps * factor,
+    )
+    return replace(cfg, trainer=pieces)

@@ -1,0 +1,63 @@
+"""A run that failed, once more where that can help: in smaller pieces, or after a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweep import faults
+from sweep.run import RunSpec, write_record
+from sweep.worker import Outcome
+
+
+@dataclass(frozen=True)
+class Retry:
+    """What to run, and how many seconds to wait before."""
+
+    spec: RunSpec
+    delay_s: float = 0.0
+
+
+def next_try(spec: RunSpec, outcome: Outcome, tries: int) -> Retry | None:
+    """The run once more, in a folder of its own, or None.
+
+    Args:
+        spec: The run that ended.
+        outcome: How it ended; a run that does not fit even in single texts gets that as reason.
+        tries: How often passing faults have been answered with another try.
+    """
+    record = outcome.record
+    if record is None or record.status != "FAILED":
+        return None
+    if outcome.cause == faults.MEMORY:
+        return _in_smaller_pieces(spec, outcome)
+    if outcome.cause == faults.PASSING and tries < len(faults.PAUSES_S):
+        note = f"tried again after a passing fault: {record.reason}"
+        return Retry(_again(spec, note), faults.PAUSES_S[tries])
+    return None
+
+
+def _in_smaller_pieces(spec: RunSpec, outcome: Outcome) -> Retry | None:
+    record, smaller = outcome.record, faults.smaller(spec.cfg)
+    assert record is not None
+    if smaller is None:
+        record.reason = f"does not fit: out of memory with single texts ({record.reason})"
+        write_record(record, spec.folder)
+        return None
+    note = (
+        f"out of memory with batches of {spec.cfg.trainer.per_device_train_batch_size}; trained"
+        f" with batches of {smaller.trainer.per_device_train_batch_size},"
+        f" {smaller.trainer.gradient_accumulation_steps} to an optimizer step"
+    )
+    return Retry(replace(_again(spec, note), cfg=smaller))
+
+
+def _again(spec: RunSpec, note: str) -> RunSpec:
+    return replace(spec, folder=next_folder(spec.folder), notes=(*spec.notes, note), device=None)
+
+
+def next_folder(folder: Path) -> Path:
+    """The folder for the next try: 003_none, 003_none_2, 003_none_3."""
+    stem, _, number = folder.name.rpartition("_")
+    base, count = (stem, int(number)) if number.isdigit() and stem else (folder.name, 1)
+    return folder.with_name(f"{base}_{count + 1}")

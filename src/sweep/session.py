@@ -1,0 +1,172 @@
+"""One sweep from its checked jobs to its report: what is done already, what is left, what came out.
+
+The sweep holds a lock on its folder for as long as it lives; its summary run in the store is
+closed by a later start if it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sweep import compare, outbox, report
+from sweep.execute import Execution, adopted
+from sweep.outbox import Outbox, write_atomically
+from sweep.progress import Pace, view
+from sweep.run import Record, RunSpec
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from rich.console import Console
+
+    from sweep.ledger import Ledger
+    from sweep.prepare import Checked
+    from sweep.processes import Context
+    from sweep.track import Store
+
+SWEEP = "sweep.json"
+OPENING_S = 5.0
+"""How long a sweep waits for its id in a store that was there a moment ago."""
+DELIVERY_S = 30.0
+"""How long a finished sweep waits for a store that is away, before it leaves the rest on disk."""
+
+
+@dataclass
+class SweepSession:
+    """A sweep while it is running; closed truthfully however the block ends."""
+
+    ledger: Ledger
+    store: Store
+    command: str
+
+    def __enter__(self) -> SweepSession:
+        self.folder = new_folder(self.ledger.root / "sweeps")
+        self._lock: FileLock = outbox.claim(self.folder)
+        self.box = Outbox(self.folder, self.store)
+        tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
+        self.box.create(self.folder.name, {**tags, "mlflow.note.content": f"`{self.command}`"})
+        outbox.with_patience(self.box.deliver, OPENING_S)
+        self.box.start(say=lambda _: None)  # said once, in the end, if it is still so
+        self._heart = outbox.heartbeat(self.folder, self.box)
+        self._heart.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is not None:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            self.box.finish(status, f"{type(error).__name__}: {error}")
+        self._heart.__exit__(None, None, None)
+        self.box.close(DELIVERY_S)
+        self._lock.release()
+
+    def run(self, console: Console, context: Context, checked: Sequence[Checked], gpus: int) -> int:
+        """Do what is missing and report all; returns the exit status."""
+        specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
+        records = self._finished(specs)
+        self._write_down(specs)
+        todo = {index: spec for index, spec in specs.items() if index not in records}
+        console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
+        cfg = checked[0].job.cfg
+        progress = view(console, Pace(len(specs), len(records)))
+        execution = Execution(context, progress, cfg, gpus)
+        execution.run(todo)
+        records |= execution.records
+        return self._finish(console, execution, [records[i] for i in sorted(records)], len(specs))
+
+    def _spec(self, checked: Checked, index: int) -> RunSpec:
+        job = checked.job
+        stopped = self.ledger.stopped(checked.key) if job.cfg.resume else None
+        return RunSpec(
+            name=job.name,
+            cfg=job.cfg,
+            swept=job.swept,
+            key=checked.key,
+            sweep_id=self.box.run_id or self.folder.name,
+            folder=stopped or self.folder / f"{index:03d}_{job.cfg.freeze.name}",
+            store=replace(self.store),  # without this process's connection
+            root=self.ledger.root,
+        )
+
+    def _finished(self, specs: dict[int, RunSpec]) -> dict[int, Record]:
+        """What an earlier sweep has done, unless all is to be trained anew."""
+        found = {
+            index: self.ledger.finished(spec.key, spec.cfg.trainer.save_model)
+            for index, spec in specs.items()
+            if spec.cfg.resume
+        }
+        return {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
+
+    def _write_down(self, specs: dict[int, RunSpec]) -> None:
+        """Say which runs there will be, for reports on a sweep that was cut off."""
+        about = {
+            "id": self.box.run_id,
+            "name": self.folder.name,
+            "command": self.command,
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "host": platform.node(),
+            "store": asdict(self.store),
+            "runs": [
+                {
+                    "name": spec.name,
+                    "strategy": spec.cfg.freeze.name,
+                    "swept": spec.swept,
+                    "key": spec.key,
+                    "folder": str(spec.folder),
+                }
+                for spec in specs.values()
+            ],
+        }
+        write_atomically(self.folder / SWEEP, json.dumps(about, indent=1))
+        self.box.upload([self.folder / SWEEP])
+
+    def _finish(
+        self, console: Console, execution: Execution, records: Sequence[Record], planned: int
+    ) -> int:
+        """Compare, report and close the summary run; returns the exit status."""
+        rows = compare.compare(records)
+        report.print_notes(console, records)
+        report.print_table(console, rows)
+        report.write(rows, self.folder / "report")
+        self.box.log([(compare.rollup(rows), 0, datetime.now().timestamp())])
+        self.box.upload([self.folder / "report"])
+        failed = sum(record.status != "FINISHED" for record in records)
+        reasons = [f"{failed} of {planned} runs failed"] if failed else []
+        if planned > len(records):
+            why = f" ({execution.why_ended})" if execution.why_ended else ""
+            reasons.append(f"{planned - len(records)} of {planned} runs were not begun{why}")
+        for reason in reasons:
+            console.print(reason, highlight=False)
+        if execution.interrupted:
+            console.print("stopped; the same command does what is missing", highlight=False)
+        status = "KILLED" if execution.interrupted else "FAILED" if reasons else "FINISHED"
+        self.box.finish(status, "; ".join(reasons))
+        if not self.box.close(DELIVERY_S):
+            console.print(
+                "the store cannot be reached; the rest is on disk, and the next start delivers it"
+            )
+        report.print_links(console, self.folder, self.store, [r.run_id for r in records])
+        return 130 if execution.interrupted else 1 if reasons else 0
+
+
+def new_folder(parent: Path) -> Path:
+    """Make a folder that no other sweep has, not even one started in the same second."""
+    folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
+    folder.mkdir()
+    return folder
+
+
+def _opening(finished: int, todo: dict[int, Any], folder: Path) -> str:
+    if not finished:
+        runs = "1 run" if len(todo) == 1 else f"{len(todo)} runs"
+    else:
+        runs = f"{finished} finished, {len(todo)} to do"
+    return f"{runs}, results in {folder}"
