@@ -52,7 +52,7 @@ class Pace:
     done: int = 0
     """Runs that are over, those included that an earlier sweep has done."""
     failed: int = 0
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=lambda: time.monotonic())
     _parts: dict[int, float] = field(default_factory=dict)
     """Share of each active run that is done."""
 
