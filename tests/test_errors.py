@@ -94,8 +94,9 @@ TYPED: dict[str, tuple[str, str]] = {
     ),
     "key without its group": (
         "precision=bf16",
-        "precision is no key. Top-level keys: data, experiment, families, freeze, model,"
-        " optimizer, seed, tracking, trainer. Did you mean trainer.precision?",
+        "precision is no key. Top-level keys: data, experiment, families, freeze, jobs,"
+        " max_failures, model, on_failure, optimizer, resume, seed, tracking, trainer. Did you mean"
+        " trainer.precision?",
     ),
     "added key": (
         "+note=hello",
@@ -233,6 +234,12 @@ NOT_ALLOWED = [
     ("trainer.num_threads=0", "0", "an integer from 1 to 1024"),
     ("trainer.logging_steps=0", "0", COUNT),
     ("trainer.eval_steps=0", "0", COUNT),
+    ("trainer.save_steps=0", "0", COUNT),
+    ("trainer.timeout_min=0", "0.0", POSITIVE),
+    ("trainer.timeout_min=inf", "inf", POSITIVE),
+    ("jobs=0", "0", "an integer from 1 to 1024"),
+    ("jobs=-1", "-1", "an integer from 1 to 1024"),
+    ("max_failures=0", "0", COUNT),
     ("tracking.uri=here", "'here'", URI),
     ("tracking.experiment_name=", "''", "a text that is not empty"),
 ]
@@ -249,6 +256,7 @@ CHOICES = [
     ("trainer.padding=left", "longest, max_length"),
     ("trainer.precision=fp8", "auto, bf16, fp16, fp32"),
     ("trainer.device=tpu", "auto, cpu, cuda, mps"),
+    ("on_failure=later", "continue, stop"),
     ("trainer.train_sampling_strategy=sorted", "group_by_length, random, sequential"),
 ]
 
@@ -348,6 +356,12 @@ CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
         "optimizer.optim_args='momentum=0.9' has no effect on optimizer.optim='adamw_torch_fused'."
         " Set optimizer.optim_args=null, or use optimizer=sgd.",
     ),
+    "checkpoints at two times": (
+        ["trainer.save_steps=5", "trainer.load_best_model_at_end=true"],
+        "trainer.save_steps=5 has no effect with trainer.load_best_model_at_end=true, which writes"
+        " a checkpoint at each evaluation. Set trainer.save_steps=null; trainer.eval_steps says"
+        " how often it evaluates.",
+    ),
     "experiment without this strategy": (
         ["experiment=notebook", "data.path=train.csv", "freeze=bias"],
         "optimizer.weight_decay has no value: the experiment has one for attention, none, but not"
@@ -360,6 +374,13 @@ CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
 def test_choices_that_do_not_go_together_are_told(case: str, errors: Errors) -> None:
     typed, message = CONTRADICTIONS[case]
     assert errors("freeze=none", *typed) == [message]
+
+
+def test_keys_that_hold_for_a_whole_sweep_have_one_value(errors: Errors) -> None:
+    typed = ["jobs=1,2", "on_failure=stop,continue", "tracking=local,none", "max_failures=1,null"]
+    assert errors("freeze=none", "seed=0,1", *typed) == [
+        f"{text} holds for a whole sweep. Give it one value." for text in typed
+    ]
 
 
 def test_a_config_dir_that_is_no_folder_is_told(errors: Errors) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sweep import strategy
-from sweep.config import Config, DataConfig
+from sweep.config import Config, DataConfig, TrainerConfig
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.split_method": ("random_split", "stratified"),
@@ -148,6 +148,7 @@ def check(cfg: Config) -> list[str]:
         *check_values(cfg),
         *_check_data(cfg.data),
         *_check_strategy(cfg),
+        *_check_trainer(cfg.trainer),
         *_check_parts(cfg),
         *strategy.check(cfg),
     ]
@@ -246,6 +247,16 @@ def _check_strategy(cfg: Config) -> list[str]:
             " optimizer=sgd."
         )
     return errors
+
+
+def _check_trainer(trainer: TrainerConfig) -> list[str]:
+    if trainer.save_steps is None or not trainer.load_best_model_at_end:
+        return []
+    return [
+        f"trainer.save_steps={trainer.save_steps} has no effect with"
+        " trainer.load_best_model_at_end=true, which writes a checkpoint at each evaluation. Set"
+        " trainer.save_steps=null; trainer.eval_steps says how often it evaluates."
+    ]
 
 
 def _check_parts(cfg: Config) -> list[str]:
