@@ -62,7 +62,8 @@ class Outbox:
         self._points = {
             (key, step) for entry in entries for key, _, _, step in entry.get("metrics", ())
         }
-        self._lock, self._wake, self._closing = Lock(), Event(), Event()
+        self._lock, self._saving = Lock(), Lock()
+        self._wake, self._closing = Event(), Event()
         self._thread: Thread | None = None
 
     @property
@@ -151,7 +152,7 @@ class Outbox:
             with self._lock:
                 del self._waiting[: len(batch)]
                 self._state.delivered += len(batch)
-                _write_state(self.folder, self._state)
+            self._save(durably=False)  # what is sent again is known by the store
 
     def _put(self, entry: dict[str, Any]) -> None:
         if self.store.uri is None:
@@ -161,9 +162,14 @@ class Outbox:
             if "status" in entry or "create" in entry:
                 file.flush()
                 os.fsync(file.fileno())
-                _write_state(self.folder, self._state)
+                self._save(durably=True)
             self._waiting.append(entry)
         self._wake.set()
+
+    def _save(self, durably: bool) -> None:
+        with self._saving:  # not the other lock: who puts in must not wait for a disk
+            text = json.dumps(asdict(self._state))
+            write_atomically(self.folder / STATE, text, durably)
 
     def _next_batch(self) -> list[dict[str, Any]]:
         """The first entry, with the metrics right behind it as far as one request takes them."""
@@ -329,17 +335,17 @@ def _read_state(folder: Path) -> _State | None:
         return None
 
 
-def _write_state(folder: Path, state: _State) -> None:
-    write_atomically(folder / STATE, json.dumps(asdict(state)))
+def write_atomically(path: Path, text: str, durably: bool = True) -> None:
+    """Replace a file as a whole: whoever reads it has all or nothing.
 
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file as a whole: whoever reads it, or survives a power cut, has all or nothing."""
+    Durably, so has whoever survives a power cut; the disk takes its time for that.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if durably:
+            os.fsync(file.fileno())
     draft.replace(path)
 
 
