@@ -1,0 +1,175 @@
+"""Sweeps after sweeps in one folder: what is taken over, trained anew, ended, or left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sweep.__main__ import main
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    """All records below a folder, the oldest sweep first."""
+    paths = sorted(root.glob("mlruns/sweeps/*/*/record.json"))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
+
+
+def sweep(*argv: str) -> int:
+    return main(["tracking=none", "trainer.max_steps=1", *argv])
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """A --config-dir with a strategy `diverges`, whose rate no training survives."""
+    folder = tmp_path / "own" / "freeze"
+    folder.mkdir(parents=True)
+    text = "# diverges on purpose\nname: diverges\nparts: [everything]\nlearning_rate: 1e30\n"
+    (folder / "diverges.yaml").write_text(text, "utf-8")
+    return str(folder.parent)
+
+
+def test_the_same_command_takes_over_and_a_wider_one_trains_what_is_new(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("freeze=full", *overrides) == 0
+    assert capsys.readouterr().out.startswith("1 run, results in ")
+    assert sweep("freeze=full", *overrides) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 finished, 0 to do, results in ")
+    assert "started" not in printed
+    assert "full: trains head, " in printed  # the table
+    assert sweep("freeze=full,layer_norm", *overrides) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 finished, 1 to do, results in ")
+    assert [line for line in printed.splitlines() if "started" in line] == [
+        "[2/2] layer_norm: started"
+    ]
+    assert "full: trains head, " in printed
+    assert [r["strategy"] for r in records(tmp_path)] == ["full", "layer_norm"]
+
+
+def test_what_changes_the_result_is_trained_again_and_what_does_not_is_not(
+    overrides: list[str], csv_file: Path, own: str, tmp_path: Path
+) -> None:
+    table = Path(shutil.copy(csv_file, tmp_path / "moved.csv"))
+    moved = [x if not x.startswith("data.path=") else f"data.path={table}" for x in overrides]
+    strategy = Path(own) / "freeze" / "mine.yaml"
+    strategy.write_text("name: mine\nparts: []\nlearning_rate: 1e-3\n", "utf-8")
+    mine = ["--config-dir", own, "freeze=mine"]
+    assert sweep(*mine, *overrides) == 0
+    strategy.write_text("# mine\nname: mine\nparts: []\nlearning_rate: 0.001\n", "utf-8")
+    assert sweep(*mine, *moved, "trainer.timeout_min=60", "jobs=2") == 0
+    assert len(records(tmp_path)) == 1
+    text = table.read_text("utf-8")
+    row = text.splitlines()[7]
+    label = row.rpartition(",")[2]
+    other = next(name for name in ("good", "bad", "plain") if name != label)
+    table.write_text(text.replace(row, row.removesuffix(label) + other), "utf-8")
+    assert sweep(*mine, *moved) == 0
+    assert sweep(*mine, "resume=false", *moved) == 0
+    found = records(tmp_path)
+    assert len(found) == 3
+    assert [r["key"] == found[0]["key"] for r in found] == [True, False, False]
+    assert found[1]["key"] == found[2]["key"]
+    assert len({r["folder"] for r in found}) == 3
+
+
+def test_a_run_without_its_weights_is_trained_again_when_they_are_asked(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, opening in (
+        (["freeze=full"], "1 run, "),
+        (["freeze=full", "trainer.save_model=true"], "1 run, "),
+        (["freeze=full", "trainer.save_model=true"], "1 finished, 0 to do, "),
+        (["freeze=full"], "1 finished, 0 to do, "),
+    ):
+        assert sweep(*command, *overrides) == 0
+        assert capsys.readouterr().out.startswith(opening)
+    first, second = records(tmp_path)
+    assert not (Path(first["folder"]) / "model").exists()
+    assert (Path(second["folder"]) / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [("on_failure=stop", "on_failure=stop"), ("max_failures=1", "max_failures=1")],
+)
+def test_enough_failures_leave_the_rest_out(
+    typed: str, reason: str, overrides: list[str], own: str, tmp_path: Path, capsys: Any
+) -> None:
+    command = ["--config-dir", own, "freeze=diverges,full", "optimizer.warmup_steps=0", typed]
+    assert main(["tracking=none", *command, *overrides]) == 1
+    printed = capsys.readouterr().out
+    assert f"1 of 2 runs were not begun (1 failed, and {reason})\n" in printed
+    assert [r["status"] for r in records(tmp_path)] == ["FAILED"]
+
+
+def test_a_run_that_takes_too_long_is_ended(overrides: list[str], tmp_path: Path) -> None:
+    long = ["trainer.max_steps=1000000", "trainer.timeout_min=0.05"]
+    assert main(["tracking=none", "freeze=full", *overrides, *long]) == 1
+    (record,) = records(tmp_path)
+    assert record["status"] == "FAILED"
+    assert record["reason"] == "took longer than trainer.timeout_min=0.05"
+
+
+def begin(root: Path, *argv: str) -> subprocess.Popen[bytes]:
+    """Start a sweep in a process of its own."""
+    command = [sys.executable, "-m", "sweep", *argv]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL)
+
+
+def kill_the_first_run(root: Path) -> None:
+    """SIGKILL for the process that writes the first log there is, once it trains."""
+    while not (curves := list(root.glob("mlruns/sweeps/*/000_none/curves.jsonl"))):
+        time.sleep(0.05)
+    log = str(curves[0].with_name("run.log"))
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(file.path == log for file in process.open_files()):
+                process.kill()
+
+
+def test_a_run_whose_process_is_killed_fails_and_the_others_go_on(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    killer = threading.Thread(target=kill_the_first_run, args=(tmp_path,))
+    killer.start()
+    steps = ["trainer.max_steps=300", "trainer.num_threads=1"]
+    assert main(["tracking=none", "freeze=none,full", *overrides, *steps]) == 1
+    killer.join()
+    assert [(r["status"], r["reason"]) for r in records(tmp_path)] == [
+        ("FAILED", "the process was killed by SIGKILL"),
+        ("FINISHED", ""),
+    ]
+
+
+def test_two_sweeps_at_once_train_every_key_once(overrides: list[str], tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    command = ["freeze=full", "seed=0,1,2", "trainer.max_steps=100", *overrides]
+    command += ["trainer.num_threads=1"]  # two sweeps with two threads each hinder each other
+    with begin(tmp_path, *command) as other:
+        while not list(tmp_path.glob("mlruns/sweeps/*/000_full/curves.jsonl")):
+            time.sleep(0.1)
+        assert main(command) == 0
+        assert other.wait(timeout=100) == 0
+    found = records(tmp_path)
+    assert Counter(r["status"] for r in found) == {"FINISHED": 3}
+    assert len({r["key"] for r in found}) == 3
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("sweep")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    kinds = Counter((run.data.tags["sweep.kind"], run.info.status) for run in runs)
+    assert kinds == {("sweep", "FINISHED"): 2, ("run", "FINISHED"): 3}
