@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from sweep import checkpoint
 from sweep.checkpoint import MANIFEST, newest_whole, seal
-from sweep.keeper import Stopped, StopRequest
+from sweep.stopping import Stopped, StopRequest
 
 SavedModel = Callable[[str], Path]
 STEPS_PER_EPOCH = 11

@@ -12,14 +12,15 @@ import pytest
 import yaml
 from conftest import make_rows
 
-from sweep.__main__ import main
+import sweep.__main__
+import sweep.plan
 from sweep.compose import compose_jobs, options
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text("utf-8")
 FENCES = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [
-    shlex.split(line, comments=True)[3:]
+    shlex.split(line, comments=True)[2:]
     for kind, block in FENCES
     if kind == "bash"
     for line in block.splitlines()
@@ -57,7 +58,8 @@ def test_a_readme_command_runs(
         small += ["model=hub", f"model.name_or_path={tmp_path / 'my-encoder'}"]
     if not any("max_length" in word or "notebook" in word for word in command):
         small += ["data.max_length=32"]
-    assert main([*command, *([] if "--help" in command else small)]) == 0
+    main = {"sweep": sweep.__main__.main, "sweep.plan": sweep.plan.main}[command[0]]
+    assert main([*command[1:], *([] if "--help" in command else small)]) == 0
 
 
 def test_make_targets_of_the_readme_exist() -> None:

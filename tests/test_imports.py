@@ -38,10 +38,12 @@ ORDER = (
     "track",
     "outbox",
     "checkpoint",
+    "stopping",
     "keeper",
     "order",
     "train",
     "run",
+    "estimate",
     "ledger",
     "faults",
     "presence",
@@ -54,6 +56,7 @@ ORDER = (
     "compare",
     "report",
     "session",
+    "plan",
     "preload",
     "__main__",
 )
@@ -138,7 +141,8 @@ def test_imports_are_seen_however_they_are_written(source: str, expected: set[st
 
 
 def test_mistakes_are_found_without_loading_the_heavy_libraries() -> None:
-    script = "import sys, sweep.__main__, sweep.prepare; print(*sys.modules)"
+    script = "import sys, sweep.__main__, sweep.plan, sweep.prepare, sweep.processes"
+    script += "; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     ).stdout.split()

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from sweep import freeze, model, train
 from sweep.config import Config
 from sweep.data import NAMES, encode, load_splits
-from sweep.keeper import StopRequest
+from sweep.stopping import StopRequest
 
 SavedModel = Callable[[str], Path]
 

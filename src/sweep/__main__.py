@@ -66,7 +66,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 
     context = processes.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
-    gpus = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
+    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     store = track.open_store(jobs[0].cfg.tracking, prepare.ROOT)
     ledger = Ledger(prepare.ROOT.absolute())
     ledger.close_dead()
@@ -74,7 +74,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     ledger.close_silent(store)
     command = shlex.join(["python", "-m", "sweep", *argv])
     with SweepSession(ledger, store, command) as session:
-        return session.run(Console(), context, checked, gpus)
+        return session.run(Console(), context, checked, found.gpus)
 
 
 def _stop(*_: object) -> None:
@@ -106,6 +106,7 @@ def help_text(config_dir: str | None) -> str:
         "  python -m sweep freeze=attention,full,none",
         "  python -m sweep freeze=none,full seed=0,1,2 optimizer.learning_rate=2e-5,1e-4",
         "  python -m sweep data=csv data.path=my.tsv data.text_column=review",
+        "  python -m sweep.plan freeze=none,full   what that would run and take; trains nothing",
     ]
     return "\n".join(lines)
 

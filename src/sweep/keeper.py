@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,31 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from sweep.checkpoint import is_whole, seal
-
-
-class Stopped(Exception):  # noqa: N818  # nothing went wrong
-    """The run was asked to stop, and has."""
-
-    def __init__(self, step: int, saved: bool) -> None:
-        where = f"stopped at step {step}" if step else "stopped before its first step"
-        super().__init__(
-            f"{where}; the same command {'goes on from there' if saved else 'runs it'}"
-        )
-
-
-@dataclass
-class StopRequest:
-    """Becomes true when the run is asked to stop: by SIGTERM, or because its sweep is gone."""
-
-    asked: bool = False
-
-    def listen(self) -> None:
-        """Let SIGTERM ask from now on, in this process."""
-        signal.signal(signal.SIGTERM, self.ask)
-
-    def ask(self, *_: Any) -> None:
-        """Stop at the next step."""
-        self.asked = True
+from sweep.stopping import Stopped, StopRequest
 
 
 @dataclass

@@ -60,6 +60,11 @@ class Ledger:
                 return record
         return None
 
+    def all_finished(self) -> list[Record]:
+        """Every finished run there is."""
+        found = [read_record(folder) for folder in self._all_folders()]
+        return [record for record in found if record is not None and record.status == "FINISHED"]
+
     def stopped(self, key: str) -> Path | None:
         """Folder of the newest run of a key if it was stopped or died and left checkpoints."""
         runs = self.runs(key)

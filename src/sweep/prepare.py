@@ -28,6 +28,7 @@ class Checked:
     job: Job
     key: str
     num_labels: int
+    train_examples: int
 
 
 def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
@@ -60,7 +61,7 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
             errors.extend(once(limits, folder.check_positions, cfg))
         if splits is not None and weights is not None:
             key = run.run_key(cfg, splits.fingerprint, weights)
-            checked.append(Checked(job, key, len(splits.label_names)))
+            checked.append(Checked(job, key, len(splits.label_names), len(splits.train)))
     if errors:
         raise ConfigError(*errors)
     return checked

@@ -12,6 +12,7 @@ import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,7 +20,7 @@ import psutil
 
 from sweep import faults
 from sweep.config import Config, ConfigError
-from sweep.worker import preflight_worker
+from sweep.worker import Preflight, preflight_worker
 
 Context = multiprocessing.context.ForkServerContext
 
@@ -38,7 +39,7 @@ def start_server() -> Context:
     return context
 
 
-def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> int:
+def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Preflight:
     """Check every configuration against its real model, without weights.
 
     Args:
@@ -46,18 +47,17 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> in
         configs: Each with its number of labels.
 
     Returns:
-        How many GPUs there are.
+        How many GPUs there are, and the size of every configuration.
 
     Raises:
         ConfigError: With the mistakes of all configurations.
     """
     # Seeds and rates do not matter here, and a wide sweep has many of them.
-    unique = {
-        repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)): (c, n) for c, n in configs
-    }
+    kinds = [repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)) for c, n in configs]
+    unique = dict(zip(kinds, configs, strict=True))
     process, connection = start(context, preflight_worker, list(unique.values()))
     try:
-        errors, gpus = connection.recv()
+        found: Preflight = connection.recv()
     except EOFError:
         process.join()
         raise RuntimeError(
@@ -65,9 +65,10 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> in
         ) from None
     finally:
         end(process, connection)
-    if errors:
-        raise ConfigError(*errors)
-    return int(gpus)
+    if found.errors:
+        raise ConfigError(*found.errors)
+    sizes = dict(zip(unique, found.sizes, strict=True))
+    return replace(found, sizes=[sizes[kind] for kind in kinds])
 
 
 def _limits(cfg: Config) -> tuple[object, ...]:

@@ -26,7 +26,7 @@ from sweep.outbox import Outbox, write_atomically
 from sweep.track import Store
 
 if TYPE_CHECKING:
-    from sweep.keeper import StopRequest
+    from sweep.stopping import StopRequest
     from sweep.train import TrainResult
 
 Progress = Callable[[dict[str, float], int, int], None]
@@ -222,7 +222,7 @@ def _open_record(
         status="RUNNING",
         **_identity(spec),
         params=_params(spec, splits),
-        metrics=_sizes(report),
+        metrics={**_sizes(report), "tokens_per_text": _tokens_per_text(encoded["train"])},
         tags=_tags(spec, report, world),
         notes=[
             *splits.notes,
@@ -309,6 +309,10 @@ def _sizes(report: FreezeReport) -> dict[str, float]:
         # What save_model writes, in fp32.
         "checkpoint_mib": report.checkpoint_params * 4 / 2**20,
     }
+
+
+def _tokens_per_text(part: Encoded) -> float:
+    return part.tokens / len(part)
 
 
 def _encoding_notes(encoded: dict[str, Encoded], cfg: Config) -> list[str]:

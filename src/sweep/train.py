@@ -30,10 +30,11 @@ from sweep.config import Config
 from sweep.data import NAMES, Encoded
 from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, FrozenModes
-from sweep.keeper import Keeper, StopRequest
+from sweep.keeper import Keeper
 from sweep.order import EpochOrder
 from sweep.proof import Proof
 from sweep.stages import Thaw, discriminate
+from sweep.stopping import StopRequest
 
 Report = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step they belong to, and how many steps there will be."""

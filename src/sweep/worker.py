@@ -17,9 +17,11 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from sweep import faults, outbox, presence
+from sweep import environment, faults, outbox, presence
 from sweep.config import Config, ConfigError
-from sweep.keeper import Stopped, StopRequest
+from sweep.device import precision_and_device
+from sweep.estimate import Size
+from sweep.freeze import FreezeReport
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
 from sweep.run import (
@@ -32,6 +34,7 @@ from sweep.run import (
     unfinished,
     write_record,
 )
+from sweep.stopping import Stopped, StopRequest
 
 DELIVERY_S = 60.0
 """How long a finished run waits for a store that is away, before it leaves the rest on disk."""
@@ -48,18 +51,43 @@ class Outcome:
     disk_full: bool = False
 
 
+@dataclass(frozen=True)
+class Preflight:
+    """What is known before anything is trained."""
+
+    errors: list[str]
+    """The mistakes of all configurations."""
+    gpus: int
+    sizes: list[Size]
+    """One per configuration, as long as there are no mistakes."""
+
+
 def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) -> None:
-    """Send the mistakes of all configurations, and how many GPUs there are."""
+    """Check all configurations, and send a `Preflight`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     import torch
 
     errors: list[str] = []
+    sizes: list[Size] = []
     for cfg, num_labels in configs:
         try:
-            preflight(cfg, num_labels)
+            sizes.append(_size(cfg, preflight(cfg, num_labels)))
         except ConfigError as error:
             errors += error.messages
-    connection.send((errors, torch.cuda.device_count()))
+    connection.send(Preflight(errors, torch.cuda.device_count(), sizes))
+
+
+def _size(cfg: Config, report: FreezeReport) -> Size:
+    from sweep import cost
+
+    precision, device = precision_and_device(cfg.trainer)
+    return Size(
+        trainable_params=report.trainable_params,
+        total_params=report.total_params,
+        flops_per_token=cost.flops(report, 1.0),
+        precision=precision,
+        device=environment.device_name(device),
+    )
 
 
 def run_worker(connection: Connection, spec: RunSpec) -> None:

@@ -1,0 +1,32 @@
+"""How a run is asked to stop, and says that it has; needs none of the heavy libraries."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """The run was asked to stop, and has."""
+
+    def __init__(self, step: int, saved: bool) -> None:
+        where = f"stopped at step {step}" if step else "stopped before its first step"
+        super().__init__(
+            f"{where}; the same command {'goes on from there' if saved else 'runs it'}"
+        )
+
+
+@dataclass
+class StopRequest:
+    """Becomes true when the run is asked to stop: by SIGTERM, or because its sweep is gone."""
+
+    asked: bool = False
+
+    def listen(self) -> None:
+        """Let SIGTERM ask from now on, in this process."""
+        signal.signal(signal.SIGTERM, self.ask)
+
+    def ask(self, *_: Any) -> None:
+        """Stop at the next step."""
+        self.asked = True
