@@ -51,7 +51,10 @@ ORDER = (
     "retries",
     "execute",
     "prepare",
-    "compare",
+    "results",
+    "inference",
+    "predictions",
+    "comparison",
     "report",
     "session",
     "preload",
@@ -67,7 +70,7 @@ OWNERS = {
     "mlflow": {"track", "preload"},  # preload loads it for the processes to come
     "omegaconf": {"config", "compose", "reference", "run"},  # run writes config.yaml with it
     "peft": {"adapters"},
-    "scipy": {"compare"},
+    "scipy": {"comparison", "inference"},
     "sqlalchemy": {"track"},
     "transformers.Trainer": {"train"},
     "transformers.TrainingArguments": {"train"},

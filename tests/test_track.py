@@ -16,8 +16,8 @@ import pytest
 from helpers import compose
 from mlflow.exceptions import MlflowException
 
-from sweep import compare, table, track
-from sweep.compare import Interval, Row
+from sweep import comparison, table, track
+from sweep.comparison import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
 from sweep.data import Split, Splits
 from sweep.track import RefusedError, Store
@@ -299,7 +299,7 @@ AWKWARD = {
 def test_the_summary_of_any_configuration_can_be_stored(name: str, store: Store) -> None:
     row = Row(name, "none", "head", 2, (), {"test_f1": Interval(0.5, 2, 0.4, 0.6)})
     run_id = store.create_run("s", {})
-    found = compare.rollup([row])
+    found = comparison.rollup([row])
     store.log_metrics(run_id, [(key, value, 1_000, 0) for key, value in found.items()])
     assert read(store, run_id).data.metrics == found
     assert sorted(found.values()) == [0.4, 0.5, 0.6]

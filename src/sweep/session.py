@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweep import compare, outbox, report
+from sweep import comparison, outbox, report
 from sweep.execute import Execution, adopted
 from sweep.outbox import Outbox, write_atomically
 from sweep.progress import Pace, view
@@ -132,11 +132,11 @@ class SweepSession:
         self, console: Console, execution: Execution, records: Sequence[Record], planned: int
     ) -> int:
         """Compare, report and close the summary run; returns the exit status."""
-        rows = compare.compare(records)
+        rows = comparison.table(records)
         report.print_notes(console, records)
         report.print_table(console, rows)
         report.write(rows, self.folder / "report")
-        self.box.log([(compare.rollup(rows), 0, datetime.now().timestamp())])
+        self.box.log([(comparison.rollup(rows), 0, datetime.now().timestamp())])
         self.box.upload([self.folder / "report"])
         failed = sum(record.status != "FINISHED" for record in records)
         reasons = [f"{failed} of {planned} runs failed"] if failed else []
