@@ -26,6 +26,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.device": ("auto", "cpu", "cuda", "mps"),
     "on_failure": ("continue", "stop"),
     "trainer.train_sampling_strategy": ("group_by_length", "random", "sequential"),
+    "compare.metric": ("accuracy", "f1"),
+    "compare.cost": ("checkpoint", "memory", "parameters", "time"),
 }
 
 
@@ -134,6 +136,13 @@ RANGES: dict[str, Check] = {
         " mlruns/mlflow.db",
     ),
     "tracking.experiment_name": _FILLED,
+    "compare.margin": (lambda value: 0 < value < 1, "a number above 0 and below 1, as 0.01"),
+    "compare.confidence": (
+        lambda value: 0.5 <= value < 1,
+        "a number from 0.5 to below 1, as 0.95",
+    ),
+    "compare.max_memory_mib": _POSITIVE,
+    "compare.max_time_s": _POSITIVE,
 }
 ONLY_WITH = {
     "data.path": ("validation_path", "test_path", "sha256", "separator"),

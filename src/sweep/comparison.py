@@ -10,13 +10,13 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from sweep import inference, predictions
+from sweep import fairness, inference, predictions, reasons, recommend
 from sweep.config import CompareConfig
 from sweep.predictions import Predictions, PredictionsError
 from sweep.results import (
@@ -58,6 +58,10 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 """Direction of every metric that is ranked; sizes are facts of a strategy and are not."""
 METRICS = ("accuracy", "f1")
 """What strategies are tested on."""
+CHOICE = (
+    "Per strategy, the configuration with the lowest mean validation loss over its seeds; test"
+    " scores choose nothing."
+)
 
 
 def compare(
@@ -74,28 +78,41 @@ def compare(
     """
     options = options or CompareConfig()
     rows = table(records)
-    warnings: list[str] = []
     chosen = choose(rows)
     split = _split(chosen)
-    differences = [
-        difference
-        for group in dict.fromkeys(row.group for row in chosen)
-        for difference in _differences(
-            [row for row in chosen if row.group == group], split, options, warnings
-        )
-    ]
-    return Comparison(
+    warnings = fairness.warnings(rows, chosen, split)
+    found = Comparison(
         rows=rows,
         chosen=chosen,
         split=split,
-        differences=differences,
+        differences=[],
         baselines=list(baselines),
         warnings=warnings,
         recommendation=None,
         metric=f"{split}_{options.metric}",
         margin=options.margin,
         confidence=options.confidence,
+        budgets=fairness.tuning_budgets(rows),
+        choice=CHOICE if len(chosen) < len([row for row in rows if row.finished]) else "",
     )
+    for group in dict.fromkeys(row.group for row in chosen):
+        _judge(found, group, options)
+    if len(found.recommendations) == 1:
+        (only,) = found.recommendations.values()
+        return replace(found, recommendation=only)
+    return found
+
+
+def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
+    """Add what is said of the strategies of one group."""
+    rows = [row for row in found.chosen if row.group == group]
+    differences = _differences(rows, found.split, options, found.warnings)
+    found.differences.extend(differences)
+    found.reasons.update(reasons.why(rows))
+    found.uses.update(reasons.when(rows, differences, found.metric))
+    choice = recommend.recommend(rows, differences, found.metric, options, found.warnings)
+    if choice is not None:
+        found.recommendations[group] = choice
 
 
 def table(records: Sequence[Record]) -> list[Row]:

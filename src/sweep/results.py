@@ -50,7 +50,7 @@ class Difference:
     estimate: float
     low: float
     high: float
-    """95 % interval of this pair alone, at another `compare.confidence` that one."""
+    """Interval of this pair alone, at `Comparison.confidence`."""
     p_value: float
     p_adjusted: float
     """Holm's correction over the pairs of the same metric."""
@@ -96,6 +96,10 @@ class Recommendation:
     """One sentence with the rule."""
     candidates: tuple[str, ...] = ()
     """Strategies that are not worse than the best by more than the margin, the cheapest first."""
+    provisional: bool = False
+    """One seed each: what holds for these trained models, and may not for the next ones."""
+    excluded: tuple[str, ...] = ()
+    """Strategies above a limit, each with the limit and what it took."""
 
 
 @dataclass(frozen=True)
@@ -126,4 +130,6 @@ class Comparison:
     choice: str = ""
     """One sentence on how each strategy's configuration was chosen; empty without a choice."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Per strategy label, one line on why it is faster than full training, or is not."""
+    """Per strategy label, one line on why it is faster than the others, or is not."""
+    uses: dict[str, str] = field(default_factory=dict)
+    """Per strategy label, when to take it, as far as this sweep shows."""

@@ -223,7 +223,7 @@ def _open_record(
         **_identity(spec),
         params=_params(spec, splits),
         metrics=_sizes(report),
-        tags=_tags(spec, report, world),
+        tags=_tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint},
         notes=[
             *splits.notes,
             *_encoding_notes(encoded, spec.cfg),
@@ -293,6 +293,8 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
     return {
         "sweep.key": spec.key,
         "sweep.trains": describe(spec.cfg.freeze),
+        "sweep.layers": str(report.layers),
+        "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
         "sweep.device": str(world["device"]),
         "sweep.num_threads": str(spec.num_threads),
         "sweep.git": world["git"],
