@@ -57,6 +57,7 @@ ORDER = (
     "fairness",
     "recommend",
     "reasons",
+    "baselines",
     "comparison",
     "report",
     "session",

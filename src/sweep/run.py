@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -389,6 +389,12 @@ def read_record(folder: Path) -> Record | None:
         return Record(**{**json.loads((folder / RECORD).read_text("utf-8")), "folder": str(folder)})
     except (OSError, ValueError, TypeError):
         return None
+
+
+def saved_config(folder: Path) -> Config:
+    """The configuration that a run was made with, from its folder."""
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
+    return cast(Config, OmegaConf.to_object(loaded))
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
