@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep import comparison, report, track
+from sweep import comparison, listing, track
 from sweep.comparison import Interval, Row
 from sweep.run import Record
 
@@ -235,7 +235,7 @@ LONG = "none optimizer.learning_rate=2e-05 trainer.per_device_train_batch_size=3
 def printed(rows: list[Row], width: int = 80) -> list[str]:
     """Lines of the comparison on a terminal of a given width."""
     console = Console(width=width, file=io.StringIO())
-    report.print_table(console, rows)
+    listing.print_table(console, rows)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -295,7 +295,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
         Row("full", "full", "head", 1, (), {"m": Interval(5, 1)}),
         Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
     ]
-    report.write(rows, tmp_path / "report")
+    listing.write(rows, tmp_path / "report")
     with (tmp_path / "report" / "summary.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["configuration", "strategy", "trains", "runs", "failed", "m", "m_low", "m_high"],
@@ -306,7 +306,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
 
 
 def test_the_markdown_is_a_table_with_the_failures_below(tmp_path: Path) -> None:
-    report.write([row("none", **NUMBERS), row("bias", ("bias: FAILED: x",))], tmp_path)
+    listing.write([row("none", **NUMBERS), row("bias", ("bias: FAILED: x",))], tmp_path)
     header, rule, none, bias, blank, failure = (tmp_path / "summary.md").read_text().splitlines()
     assert header == (
         "| strategy | trainable | share | val loss | val acc | val F1 | test loss | test acc"
@@ -323,7 +323,7 @@ def test_the_markdown_is_a_table_with_the_failures_below(tmp_path: Path) -> None
 
 def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None:
     failure = "none: FAILED: <script>\nsecond | line"
-    report.write([row("none data.separator=|", (failure,))], tmp_path)
+    listing.write([row("none data.separator=|", (failure,))], tmp_path)
     lines = (tmp_path / "summary.md").read_text().splitlines()
     assert lines[2].startswith(r"| none data.separator=\| | - |")
     assert lines[4] == r"- none: FAILED: &lt;script&gt; second \| line"
@@ -332,7 +332,7 @@ def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None
 def test_links_are_printed_whole_however_long() -> None:
     console = Console(width=40, file=io.StringIO())
     store = track.Store("sqlite:////x/mlflow.db", "1")
-    report.print_links(console, Path("mlruns/sweeps/now"), store, ["a" * 32, "b" * 32])
+    listing.print_links(console, Path("mlruns/sweeps/now"), store, ["a" * 32, "b" * 32])
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines() == [
         "results: mlruns/sweeps/now",
@@ -343,7 +343,7 @@ def test_links_are_printed_whole_however_long() -> None:
 
 def test_without_tracking_only_the_folder_is_printed() -> None:
     console = Console(width=40, file=io.StringIO())
-    report.print_links(console, Path("here"), track.Store(None), ["a"])
+    listing.print_links(console, Path("here"), track.Store(None), ["a"])
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "results: here\n"
 

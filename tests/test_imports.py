@@ -59,8 +59,12 @@ ORDER = (
     "reasons",
     "baselines",
     "comparison",
-    "report",
+    "records",
+    "verdict",
+    "listing",
+    "publish",
     "session",
+    "api",
     "preload",
     "__main__",
 )

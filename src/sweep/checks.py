@@ -162,9 +162,9 @@ def check(cfg: Config) -> list[str]:
     ]
 
 
-def check_values(cfg: Config) -> list[str]:
-    """Return one message per value that is wrong whatever the others are."""
-    return [*_check_choices(cfg), *_check_ranges(cfg)]
+def check_values(cfg: Config, prefix: str = "") -> list[str]:
+    """Return one message per value, under keys with this prefix, that is wrong by itself."""
+    return [*_check_choices(cfg, prefix), *_check_ranges(cfg, prefix)]
 
 
 def value_at(cfg: Config, key: str) -> Any:
@@ -175,20 +175,20 @@ def value_at(cfg: Config, key: str) -> Any:
     return node
 
 
-def _check_choices(cfg: Config) -> list[str]:
+def _check_choices(cfg: Config, prefix: str) -> list[str]:
     return [
         f"{key}={value_at(cfg, key)!r} is not known. Choose one of {', '.join(allowed)}."
         for key, allowed in CHOICES.items()
-        if value_at(cfg, key) not in allowed
+        if key.startswith(prefix) and value_at(cfg, key) not in allowed
     ]
 
 
-def _check_ranges(cfg: Config) -> list[str]:
+def _check_ranges(cfg: Config, prefix: str) -> list[str]:
     # `not ok(value)` and not a comparison of its own, so that NaN fails every check.
     return [
         f"{key}={value!r} is not allowed. It has to be {allowed}."
         for key, (ok, allowed) in RANGES.items()
-        if (value := value_at(cfg, key)) is not None and not ok(value)
+        if key.startswith(prefix) and (value := value_at(cfg, key)) is not None and not ok(value)
     ]
 
 

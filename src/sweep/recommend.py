@@ -30,6 +30,12 @@ COSTS = {
 }
 
 
+CAVEAT = (
+    " Provisional: with one seed this is about these trained models, for one seed says nothing"
+    " about training noise; run seed=0,1,2."
+)
+
+
 def recommend(
     chosen: Sequence[Row],
     differences: Sequence[Difference],
@@ -62,13 +68,18 @@ def recommend(
         return None
     ranked = sorted(good, key=lambda row: row.metrics[cost.metric].mean)
     winner = ranked[0]
+    if winner is best:
+        others = [r.metrics[cost.metric].mean for r in allowed if cost.metric in r.metrics]
+        reason = _is_best(best, metric, cost, min(others))
+    else:
+        reason = _is_cheaper(winner, best, lows[winner.label], metric, cost)
     single = any(row.finished < 2 for row in allowed)
     return Recommendation(
         strategy=winner.strategy,
         configuration=winner.name,
         cost=cost.name,
         margin=options.margin,
-        reason=_reason(winner, best, lows[winner.label], metric, cost) + _caveat(single),
+        reason=reason + (CAVEAT if single else ""),
         rule=rule(metric, cost, options),
         candidates=tuple(row.label for row in ranked),
         provisional=single,
@@ -156,26 +167,20 @@ def _low(label: str, best: str, metric: str, differences: Sequence[Difference]) 
     return float("-inf")
 
 
-def _reason(winner: Row, best: Row, low: float, metric: str, cost: Cost) -> str:
-    own, top = winner.metrics[metric].mean, best.metrics[metric].mean
-    took = cost.form.format(winner.metrics[cost.metric].mean)
-    if winner is best:
-        return (
-            f"{winner.label} has the best mean {_plain(metric)} ({own:.3f}), and no cheaper"
-            f" strategy was shown to come close enough; it took {took} ({cost.words})."
-        )
+def _is_best(best: Row, metric: str, cost: Cost, least: float) -> str:
+    took = best.metrics[cost.metric].mean
+    others = "no cheaper one was shown to be as good" if took > least else "is the cheapest too"
     return (
-        f"{winner.label} reached {_plain(metric)} {own:.3f} for {took} ({cost.words});"
-        f" {best.label}, the best, reached {top:.3f} for"
-        f" {cost.form.format(best.metrics[cost.metric].mean)}, and {winner.label} is at most"
-        f" {points(max(-low, 0))} behind."
+        f"{best.label} has the best mean {_plain(metric)}, {best.metrics[metric].mean:.3f}, for"
+        f" {cost.form.format(took)} ({cost.words}), and {others}."
     )
 
 
-def _caveat(single: bool) -> str:
-    if not single:
-        return ""
+def _is_cheaper(winner: Row, best: Row, low: float, metric: str, cost: Cost) -> str:
+    own, top = (row.metrics[metric].mean for row in (winner, best))
+    took, takes = (cost.form.format(row.metrics[cost.metric].mean) for row in (winner, best))
     return (
-        " Provisional: with one seed this is about these trained models, for one seed says nothing"
-        " about training noise; run seed=0,1,2."
+        f"{winner.label} reached {_plain(metric)} {own:.3f} for {took} ({cost.words});"
+        f" {best.label}, the best, reached {top:.3f} for {takes}, and {winner.label} is at most"
+        f" {points(max(-low, 0))} behind."
     )
