@@ -55,6 +55,7 @@ ORDER = (
     "inference",
     "predictions",
     "fairness",
+    "pairs",
     "recommend",
     "reasons",
     "baselines",

@@ -10,15 +10,10 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
-
-from sweep import fairness, inference, predictions, reasons, recommend
+from sweep import fairness, pairs, reasons, recommend
 from sweep.config import CompareConfig
-from sweep.predictions import Predictions, PredictionsError
 from sweep.results import (
     Baseline,
     Comparison,
@@ -56,8 +51,6 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "peak_memory_mib": False,
 }
 """Direction of every metric that is ranked; sizes are facts of a strategy and are not."""
-METRICS = ("accuracy", "f1")
-"""What strategies are tested on."""
 CHOICE = (
     "Per strategy, the configuration with the lowest mean validation loss over its seeds; test"
     " scores choose nothing."
@@ -81,6 +74,8 @@ def compare(
     chosen = choose(rows)
     split = _split(chosen)
     warnings = fairness.warnings(rows, chosen, split)
+    if repeated := len(records) - sum(len(row.records) for row in rows):
+        warnings.append(f"{repeated} runs repeat others exactly, so each counts once")
     found = Comparison(
         rows=rows,
         chosen=chosen,
@@ -106,7 +101,8 @@ def compare(
 def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
     """Add what is said of the strategies of one group."""
     rows = [row for row in found.chosen if row.group == group]
-    differences = _differences(rows, found.split, options, found.warnings)
+    scored = pairs.score(rows, found.warnings)
+    differences = pairs.differences(scored, found.split, options)
     found.differences.extend(differences)
     found.reasons.update(reasons.why(rows))
     found.uses.update(reasons.when(rows, differences, found.metric))
@@ -119,7 +115,7 @@ def table(records: Sequence[Record]) -> list[Row]:
     """Group replicates and average them, in the order in which configurations were run."""
     grouped = _grouping_keys(records)
     groups: dict[str, list[Record]] = {}
-    for record in records:
+    for record in _unique(records):
         groups.setdefault(configuration(record), []).append(record)
     return [_row(name, group, grouped) for name, group in groups.items()]
 
@@ -175,126 +171,25 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(mean, n, mean - half, mean + half, sd)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """A chosen configuration with its stored predictions scored."""
-
-    label: str
-    seeds: tuple[int, ...]
-    scores: dict[str, np.ndarray]
-    """Per metric, (seeds, texts)."""
-
-    def pick(self, metric: str, seeds: Iterable[int]) -> np.ndarray:
-        """Rows of these seeds, in this order."""
-        return self.scores[metric][[self.seeds.index(seed) for seed in seeds]]
-
-
-def _differences(
-    rows: Sequence[Row], split: str, options: CompareConfig, warnings: list[str]
-) -> list[Difference]:
-    """Every pair of one group, for every metric."""
-    scored = _score(rows, warnings)
-    pairs = list(combinations(scored, 2))
-    found: list[Difference] = []
-    for metric in METRICS:
-        tested = [_test(a, b, metric) for a, b in pairs]
-        adjusted = inference.holm([test.p_value for test in tested])
-        level = 1 - options.confidence
-        undecided = max(sum(p > level for p in adjusted), 1)
-        for (a, b), test, p in zip(pairs, tested, adjusted, strict=True):
-            half = test.estimate.half_width(options.confidence)
-            mean = test.estimate.mean
-            verdict = _verdict(test, half, p, options)
-            more = None
-            if verdict == "undecided":
-                more = inference.more_seeds(
-                    test.estimate, test.seeds, options.margin, level / undecided
-                )
-            found.append(
-                Difference(
-                    f"{split}_{metric}", a.label, b.label, mean, mean - half, mean + half,
-                    test.p_value, p, verdict, test.method, more, test.seeds, test.texts,
-                )
-            )  # fmt: skip
-    return found
-
-
-@dataclass(frozen=True)
-class _Test:
-    estimate: inference.Estimate
-    p_value: float
-    method: str
-    seeds: int
-    texts: int
-
-
-def _test(a: _Scored, b: _Scored, metric: str) -> _Test:
-    common = [seed for seed in a.seeds if seed in b.seeds]
-    smaller = min(len(a.seeds), len(b.seeds))
-    if len(common) >= 2 or (common and smaller == 1):
-        left, right = a.pick(metric, common), b.pick(metric, common)
-        estimate, seeds = inference.paired(left, right), len(common)
-    else:
-        left, right = a.scores[metric], b.scores[metric]
-        estimate, seeds = inference.unpaired(left, right), smaller
-    texts = left.shape[1]
-    if seeds > 1:
-        return _Test(estimate, estimate.p_value(), "t over seeds and texts", seeds, texts)
-    if metric == "accuracy":
-        return _Test(estimate, inference.mcnemar(left[0], right[0]), "exact McNemar", seeds, texts)
-    return _Test(estimate, estimate.p_value(), "z over texts", seeds, texts)
-
-
-def _verdict(test: _Test, half: float, p: float, options: CompareConfig) -> str:
-    """What can be claimed; one seed says nothing about the next one, so then nothing can."""
-    mean = test.estimate.mean
-    if test.seeds < 2:
-        return "undecided"
-    if p <= 1 - options.confidence:
-        return "better" if mean > 0 else "worse"
-    # Two one-sided tests (Schuirmann 1987) would take the 90 % interval; this is the stricter one
-    # that is shown, so that a reader can check the word against the numbers.
-    if -options.margin < mean - half and mean + half < options.margin:
-        return "equivalent"
-    return "undecided"
-
-
-def _score(rows: Sequence[Row], warnings: list[str]) -> list[_Scored]:
-    """Predictions of every row that has any on the group's test set."""
-    first: Predictions | None = None
-    scored = []
-    for row in rows:
-        found: dict[int, Predictions] = {}
-        for record in _finished(row.records):
-            try:
-                run = predictions.read(Path(record.folder))
-            except PredictionsError as error:
-                warnings.append(f"{record.name} is left out of the tests: its predictions {error}")
-                continue
-            first = first or run
-            if not run.same_test(first):
-                warnings.append(
-                    f"{record.name} is left out of the tests: its test texts are not those of the"
-                    " other runs, so a difference could be theirs"
-                )
-                continue
-            found[_seed(record, len(found))] = run
-        if found:
-            matrices = predictions.scores(list(found.values()))
-            scored.append(_Scored(row.label, tuple(found), matrices))
-    return scored
-
-
-def _seed(record: Record, default: int) -> int:
-    return int(record.params.get("seed", record.swept.get("seed", default)))
-
-
 def _finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.status == "FINISHED"]
 
 
 def _split(rows: Sequence[Row]) -> str:
     return "test" if not rows or any("test_accuracy" in row.metrics for row in rows) else "eval"
+
+
+def _unique(records: Sequence[Record]) -> list[Record]:
+    """Records without repetitions of one run, of which a finished one stands for all.
+
+    The same choices with the same seed give the same numbers, so a repetition is no replicate.
+    """
+    found: dict[str, Record] = {}
+    for index, record in enumerate(records):
+        key = record.key or str(index)
+        if key not in found or found[key].status != "FINISHED":
+            found[key] = record
+    return list(found.values())
 
 
 def _grouping_keys(records: Sequence[Record]) -> list[str]:
