@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,9 +12,8 @@ import numpy as np
 
 from sweep import inference, predictions
 from sweep.config import CompareConfig
-from sweep.fairness import finished
 from sweep.predictions import Predictions, PredictionsError
-from sweep.results import Difference, Row
+from sweep.results import Difference
 from sweep.run import Record
 
 METRICS = ("accuracy", "f1")
@@ -132,14 +131,14 @@ def _verdict(test: _Test, half: float, p: float, options: CompareConfig) -> str:
     return "undecided"
 
 
-def score(rows: Sequence[Row], warnings: list[str]) -> list[Scored]:
-    """Predictions of every row, on the test set that most runs share.
+def score(tested: Mapping[str, Sequence[Record]], warnings: list[str]) -> list[Scored]:
+    """Predictions of every strategy, on the test set that most runs share.
 
     Args:
-        rows: One per strategy.
+        tested: Per strategy, its finished runs, one per seed.
         warnings: Gets a sentence per run that cannot be used.
     """
-    runs = [(row, record) for row in rows for record in finished([row])]
+    runs = [(label, record) for label, records in tested.items() for record in records]
     found: dict[int, Predictions] = {}
     for index, (_, record) in enumerate(runs):
         try:
@@ -150,10 +149,10 @@ def score(rows: Sequence[Row], warnings: list[str]) -> list[Scored]:
     shared = max(counts, key=lambda test_set: counts[test_set], default="")
     kept: dict[str, dict[int, Predictions]] = {}
     for index, run in found.items():
-        row, record = runs[index]
+        label, record = runs[index]
         if run.test_set == shared:
-            own = kept.setdefault(row.label, {})
-            own[_seed(record, len(own))] = run
+            own = kept.setdefault(label, {})
+            own[seed_of(record, len(own))] = run
         else:
             warnings.append(
                 f"{record.name} is left out of the tests: its test texts are not those of the"
@@ -165,5 +164,6 @@ def score(rows: Sequence[Row], warnings: list[str]) -> list[Scored]:
     ]
 
 
-def _seed(record: Record, default: int) -> int:
+def seed_of(record: Record, default: int = 0) -> int:
+    """The seed that a run was made with."""
     return int(record.params.get("seed", record.swept.get("seed", default)))
