@@ -2,8 +2,9 @@
 
 A score matrix has one row per seed and one column per text of the test set; the mean of a row is
 the metric of that run. Two sources of chance are told apart, as a hierarchical bootstrap over
-seeds and texts does, but in closed form: the bootstrap takes two or three seeds for the whole
-population of seeds, and so finds differences that are not there.
+seeds and texts does, but in closed form: resampling three seeds cannot show how others would
+differ, so where seeds matter much the bootstrap calls A better than A in one sweep of five
+(scripts/simulate.py), and where texts matter more it counts the noise of training twice.
 """
 
 from __future__ import annotations
