@@ -418,6 +418,9 @@ def _search(uri: str, query: str) -> list[Any]:
 
     found: list[Any] = []
     token: str | None = None
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
+        raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
     try:
         client = MlflowClient(uri)
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
