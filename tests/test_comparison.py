@@ -23,7 +23,7 @@ def record(
     """A run of the strategy that its name starts with."""
     strategy = name.split()[0]
     tags = {"sweep.trains": f"what {strategy} trains"} if status == "FINISHED" else {}
-    swept = dict(word.split("=") for word in name.split()[1:])
+    swept = dict(word.split("=") for word in name.split() if "=" in word)
     return Record("id", name, strategy, status, reason, swept=swept, metrics=metrics, tags=tags)
 
 
@@ -353,5 +353,5 @@ def test_a_note_names_the_runs_it_is_about_unless_that_is_all() -> None:
     for run, notes in zip(runs, (["all", "two"], ["all", "two"], ["one", "all"]), strict=True):
         run.notes = notes
     console = Console(file=io.StringIO(), width=20)
-    report.print_notes(console, runs)
+    listing.print_notes(console, runs)
     assert console.file.getvalue().splitlines() == ["all", "none [b], full: two", "lora: one"]

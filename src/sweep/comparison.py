@@ -90,7 +90,7 @@ def compare(
         budgets=fairness.tuning_budgets(rows),
         choice=CHOICE if len(chosen) < len([row for row in rows if row.finished]) else "",
     )
-    for group in dict.fromkeys(row.group for row in chosen):
+    for group in dict.fromkeys(row.group for row in chosen) or [""]:
         _judge(found, group, options)
     if len(found.recommendations) == 1:
         (only,) = found.recommendations.values()
