@@ -296,8 +296,7 @@ def test_nothing_is_told_about_values_that_are_right(errors: Errors) -> None:
 CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
     "several margins": (
         ["compare.margin=0.01,0.02"],
-        "compare.margin has several values (0.01, 0.02), but it is about all runs of the sweep"
-        " together. Give one.",
+        "compare.margin=0.01,0.02 holds for a whole sweep. Give it one value.",
     ),
     "path and dataset": (
         ["data.dataset=own"],

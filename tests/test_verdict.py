@@ -10,9 +10,10 @@ import pytest
 from made import write_run, write_sweep
 from rich.console import Console
 
-from sweep import __main__ as command
-from sweep import comparison, track, verdict
+from sweep import comparison, publish, track, verdict
 from sweep.config import CompareConfig, TrackingConfig
+from sweep.outbox import Outbox
+from sweep.results import Comparison
 from sweep.run import Record
 
 
@@ -26,8 +27,8 @@ def printed(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def finish(console: Console, folder: Path, records: list[Record]) -> int:
-    return command.finish(console, track.Store(None), "id", folder, records, False)
+def conclude(console: Console, folder: Path, records: list[Record]) -> Comparison | None:
+    return publish.conclude(console, Outbox(folder, track.Store(None)), records)
 
 
 def test_the_recommendation_is_a_file_that_programs_can_read(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_winner_is_all_its_runs_and_the_checkpoint_validation_prefers(tmp_pa
 
 
 def test_the_verdict_is_printed_below_the_table(tmp_path: Path, console: Console) -> None:
-    assert finish(console, tmp_path, write_sweep(tmp_path, {"none": 0.8, "full": 0.6})) == 0
+    assert conclude(console, tmp_path, write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
     lines = printed(console)
     assert "recommended: none. none has the best mean test accuracy" in "\n".join(lines)
     content = json.loads((tmp_path / "report" / "recommendation.json").read_text("utf-8"))
@@ -70,7 +71,7 @@ def test_a_sweep_without_a_finished_run_is_reported_too(
     status: str, tmp_path: Path, console: Console
 ) -> None:
     runs = write_sweep(tmp_path, {"none": 0.8, "full": 0.6}, status=status, reason="x")
-    assert finish(console, tmp_path, runs) == 1
+    assert conclude(console, tmp_path, runs) is not None
     assert "note: no run of none finished, so it is not compared" in printed(console)
 
 
@@ -81,7 +82,7 @@ def test_a_comparison_that_fails_costs_no_results(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(verdict, "judge", broken)
-    assert finish(console, tmp_path, write_sweep(tmp_path, {"none": 0.8, "full": 0.6})) == 1
+    assert conclude(console, tmp_path, write_sweep(tmp_path, {"none": 0.8, "full": 0.6})) is None
     lines = printed(console)
     assert any(line.startswith(" none ") for line in lines)
     assert (
@@ -93,17 +94,30 @@ def test_a_comparison_that_fails_costs_no_results(
 
 def test_runs_of_the_winner_are_marked_in_the_store(tmp_path: Path, console: Console) -> None:
     store = track.open_store(TrackingConfig(uri=None), tmp_path)
-    sweep_id = store.start_sweep("one", "")
+    box = Outbox(tmp_path, store)
+    box.create("one", {"sweep.kind": "sweep"})
+    box.deliver()
     records = []
     for index, share in enumerate((0.9, 0.5)):
         run = write_run(tmp_path, f"s{index}", right=[i < share * 50 for i in range(50)])
-        run.run_id = store.start_run(sweep_id, run.name, {})
+        run.run_id = store.create_run(run.name, {"sweep.id": box.run_id})
         records.append(run)
-    command.finish(console, store, sweep_id, tmp_path, records, False)
+    found = publish.conclude(console, box, records)
+    box.deliver()
+    assert found is not None
+    publish.mark(console, store, box.run_id, found)
     tags = [store.client.get_run(run.run_id).data.tags for run in records]
     assert [t.get("sweep.recommended") for t in tags] == ["true", None]
-    text = store.client.get_run(sweep_id).data.tags["sweep.recommendation"]
+    text = store.client.get_run(box.run_id).data.tags["sweep.recommendation"]
     assert text.startswith("recommended: s0. ")
+
+
+def test_a_store_that_went_away_is_told(tmp_path: Path, console: Console) -> None:
+    found = comparison.compare(write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
+    gone = track.Store(f"sqlite:///{tmp_path}/no/such/place.db/x", "1")
+    (tmp_path / "no").write_text("a file where a folder would be")
+    publish.mark(console, gone, "id", found)
+    assert "the recommended runs could not be marked in the store: " in printed(console)[-1]
 
 
 def test_how_runs_are_judged_is_no_part_of_a_run() -> None:
