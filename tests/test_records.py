@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> str:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The same in an MLflow store; its address, and the id of the sweep."""
     root = tmp_path_factory.mktemp("stored")
-    store = track.open_store(TrackingConfig(uri=None), root / "mlruns" / "..")
+    store = track.open_store(TrackingConfig(uri=None), root)
     sweep_id = store.create_run("one", {"sweep.kind": "sweep"})
     for record in write_sweep(root, {"none": 0.8, "full": 0.6}):
         run_id = store.create_run(record.name, {"sweep.id": sweep_id})
@@ -168,7 +168,7 @@ def test_a_saved_model_is_registered_with_an_alias(stored: tuple[str, str], tmp_
     first, second = (run.run_id for run in track.runs(uri, sweep_id)[:2])
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    store.upload(first, [tmp_path / "model"], "model")
+    store.upload(first, [tmp_path / "model"])
     for run_id in (first, second, first):  # a second report makes no second version
         assert store.register(run_id, "d/x-m:1", "why") == "sweep-d_x-m_1"
         version = store.client.get_model_version_by_alias("sweep-d_x-m_1", "recommended")

@@ -324,14 +324,19 @@ def test_a_stopped_run_can_go_on(store: Store) -> None:
 def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n", "utf-8")
     (tmp_path / "run.log").write_text("done\n", "utf-8")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}\n", "utf-8")
     run_id = store.create_run("none", {})
-    store.upload(run_id, [tmp_path])
-    store.upload(run_id, [tmp_path], "report")
+    files = [tmp_path / name for name in ("config.yaml", "run.log", "model")]
+    store.upload(run_id, files)
+    store.upload(run_id, files, "report")
     store.upload(run_id, [tmp_path / "run.log", tmp_path / "gone"], "single")
     folder = root / "artifacts" / run_id / "artifacts"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml",
         "run.log",
+        "model/config.json",
+        "report/model/config.json",
         "report/config.yaml",
         "report/run.log",
         "single/run.log",

@@ -65,7 +65,7 @@ def _report(console: Console, box: Outbox, records: Sequence[Record]) -> Compari
     (folder / "recommendation.json").write_text(verdict.to_json(found), "utf-8")
     box.log([(comparison.rollup(found.rows), 0, time.time())])
     box.describe(tags={"sweep.recommendation": verdict.text(found)[:5000]})
-    box.upload([folder], "report")
+    box.upload([folder])
     return found
 
 

@@ -129,12 +129,13 @@ class Store:
             )
 
     def upload(self, run_id: str, paths: Sequence[Path], subfolder: str = "") -> None:
-        """Copy files, and what is in folders, to a run's artifacts; what is gone is left out."""
+        """Copy files and folders, which keep their names, to a run's artifacts.
+
+        What is gone is left out.
+        """
         with _sorted_errors():
             for path in paths:
-                if path.is_dir():
-                    self.client.log_artifacts(run_id, str(path), subfolder or None)
-                elif path.exists():
+                if path.exists():
                     self.client.log_artifact(run_id, str(path), subfolder or None)
 
     def set_status(self, run_id: str, status: str) -> None:
