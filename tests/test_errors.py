@@ -242,6 +242,12 @@ NOT_ALLOWED = [
     ("max_failures=0", "0", COUNT),
     ("tracking.uri=here", "'here'", URI),
     ("tracking.experiment_name=", "''", "a text that is not empty"),
+    ("compare.margin=0", "0.0", "a number above 0 and below 1, as 0.01"),
+    ("compare.margin=1", "1.0", "a number above 0 and below 1, as 0.01"),
+    ("compare.margin=nan", "nan", "a number above 0 and below 1, as 0.01"),
+    ("compare.confidence=95", "95.0", "a number from 0.5 to below 1, as 0.95"),
+    ("compare.max_memory_mib=0", "0.0", POSITIVE),
+    ("compare.max_time_s=-1", "-1.0", POSITIVE),
 ]
 
 
@@ -258,6 +264,8 @@ CHOICES = [
     ("trainer.device=tpu", "auto, cpu, cuda, mps"),
     ("on_failure=later", "continue, stop"),
     ("trainer.train_sampling_strategy=sorted", "group_by_length, random, sequential"),
+    ("compare.cost=money", "checkpoint, memory, parameters, time"),
+    ("compare.metric=loss", "accuracy, f1"),
 ]
 
 
@@ -294,6 +302,10 @@ def test_nothing_is_told_about_values_that_are_right(errors: Errors) -> None:
 
 
 CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
+    "several margins": (
+        ["compare.margin=0.01,0.02"],
+        "compare.margin=0.01,0.02 holds for a whole sweep. Give it one value.",
+    ),
     "path and dataset": (
         ["data.dataset=own"],
         "data needs either data.path=FILE or data.dataset=NAME, not both or none.",

@@ -398,6 +398,19 @@ def test_tensors_that_the_checkpoint_lacks_train_under_every_strategy(
     assert {decided[name] for name in new} == {"not in the checkpoint"}
 
 
+@pytest.mark.parametrize(
+    ("strategy", "depth"), [("none", 0), ("attention", 1), ("top_layers", 2), ("full", 3)]
+)
+def test_the_report_says_how_deep_gradients_go(
+    strategy: str, depth: int, saved_model: SavedModel
+) -> None:
+    cfg = configure(saved_model("bert"), strategy)
+    if cfg.freeze.count:
+        cfg.freeze.count = 1
+    report = freeze_empty(cfg)[1]
+    assert (report.layers, report.lowest_trained_depth) == (2, depth)
+
+
 def test_the_report_as_json_lists_every_tensor(saved_model: SavedModel) -> None:
     empty, report = freeze_empty(configure(saved_model("bert"), "full"))
     found = json.loads(report.to_json())

@@ -16,8 +16,8 @@ import pytest
 from helpers import compose
 from mlflow.exceptions import MlflowException
 
-from sweep import compare, table, track
-from sweep.compare import Interval, Row
+from sweep import comparison, table, track
+from sweep.comparison import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
 from sweep.data import Split, Splits
 from sweep.track import RefusedError, Store
@@ -299,7 +299,7 @@ AWKWARD = {
 def test_the_summary_of_any_configuration_can_be_stored(name: str, store: Store) -> None:
     row = Row(name, "none", "head", 2, (), {"test_f1": Interval(0.5, 2, 0.4, 0.6)})
     run_id = store.create_run("s", {})
-    found = compare.rollup([row])
+    found = comparison.rollup([row])
     store.log_metrics(run_id, [(key, value, 1_000, 0) for key, value in found.items()])
     assert read(store, run_id).data.metrics == found
     assert sorted(found.values()) == [0.4, 0.5, 0.6]
@@ -324,14 +324,19 @@ def test_a_stopped_run_can_go_on(store: Store) -> None:
 def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n", "utf-8")
     (tmp_path / "run.log").write_text("done\n", "utf-8")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}\n", "utf-8")
     run_id = store.create_run("none", {})
-    store.upload(run_id, [tmp_path])
-    store.upload(run_id, [tmp_path], "report")
+    files = [tmp_path / name for name in ("config.yaml", "run.log", "model")]
+    store.upload(run_id, files)
+    store.upload(run_id, files, "report")
     store.upload(run_id, [tmp_path / "run.log", tmp_path / "gone"], "single")
     folder = root / "artifacts" / run_id / "artifacts"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml",
         "run.log",
+        "model/config.json",
+        "report/model/config.json",
         "report/config.yaml",
         "report/run.log",
         "single/run.log",

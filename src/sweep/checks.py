@@ -26,6 +26,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.device": ("auto", "cpu", "cuda", "mps"),
     "on_failure": ("continue", "stop"),
     "trainer.train_sampling_strategy": ("group_by_length", "random", "sequential"),
+    "compare.metric": ("accuracy", "f1"),
+    "compare.cost": ("checkpoint", "memory", "parameters", "time"),
 }
 
 
@@ -134,6 +136,13 @@ RANGES: dict[str, Check] = {
         " mlruns/mlflow.db",
     ),
     "tracking.experiment_name": _FILLED,
+    "compare.margin": (lambda value: 0 < value < 1, "a number above 0 and below 1, as 0.01"),
+    "compare.confidence": (
+        lambda value: 0.5 <= value < 1,
+        "a number from 0.5 to below 1, as 0.95",
+    ),
+    "compare.max_memory_mib": _POSITIVE,
+    "compare.max_time_s": _POSITIVE,
 }
 ONLY_WITH = {
     "data.path": ("validation_path", "test_path", "sha256", "separator"),
@@ -154,9 +163,9 @@ def check(cfg: Config) -> list[str]:
     ]
 
 
-def check_values(cfg: Config) -> list[str]:
-    """Return one message per value that is wrong whatever the others are."""
-    return [*_check_choices(cfg), *_check_ranges(cfg)]
+def check_values(cfg: Config, prefix: str = "") -> list[str]:
+    """Return one message per value, under keys with this prefix, that is wrong by itself."""
+    return [*_check_choices(cfg, prefix), *_check_ranges(cfg, prefix)]
 
 
 def value_at(cfg: Config, key: str) -> Any:
@@ -167,20 +176,20 @@ def value_at(cfg: Config, key: str) -> Any:
     return node
 
 
-def _check_choices(cfg: Config) -> list[str]:
+def _check_choices(cfg: Config, prefix: str) -> list[str]:
     return [
         f"{key}={value_at(cfg, key)!r} is not known. Choose one of {', '.join(allowed)}."
         for key, allowed in CHOICES.items()
-        if value_at(cfg, key) not in allowed
+        if key.startswith(prefix) and value_at(cfg, key) not in allowed
     ]
 
 
-def _check_ranges(cfg: Config) -> list[str]:
+def _check_ranges(cfg: Config, prefix: str) -> list[str]:
     # `not ok(value)` and not a comparison of its own, so that NaN fails every check.
     return [
         f"{key}={value!r} is not allowed. It has to be {allowed}."
         for key, (ok, allowed) in RANGES.items()
-        if (value := value_at(cfg, key)) is not None and not ok(value)
+        if key.startswith(prefix) and (value := value_at(cfg, key)) is not None and not ok(value)
     ]
 
 

@@ -223,6 +223,24 @@ class TrackingConfig:
 
 
 @dataclass
+class CompareConfig:
+    """How finished runs are judged; one for the whole sweep, and no part of a run."""
+
+    metric: str = "accuracy"
+    """What is compared first, and what the recommendation looks at: accuracy or f1."""
+    margin: float = 0.01
+    """Differences up to this do not matter; 0.01 is one point of accuracy."""
+    confidence: float = 0.95
+    """Of intervals and verdicts."""
+    cost: str = "time"
+    """What the recommendation makes small: time, memory, parameters or checkpoint."""
+    max_memory_mib: float | None = None
+    """Recommend nothing that took more memory than this."""
+    max_time_s: float | None = None
+    """Recommend nothing that trained longer than this."""
+
+
+@dataclass
 class Config:
     """One run: every choice resolved."""
 
@@ -232,6 +250,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     families: dict[str, dict[str, str | None]] = field(default_factory=dict)
     """Per family of models the names of its parts, from conf/families.yaml."""
     seed: int = 0
@@ -252,7 +271,7 @@ class Config:
         return self.freeze.learning_rate if rate is None else rate  # type: ignore[return-value]
 
 
-SWEEP_WIDE = ("jobs", "resume", "on_failure", "max_failures", "tracking")
+SWEEP_WIDE = ("jobs", "resume", "on_failure", "max_failures", "tracking", "compare")
 """Keys and groups that say how a sweep is run, not what a run computes: one value per sweep."""
 
 

@@ -63,6 +63,16 @@ class FreezeReport:
         return self.trainable_params / self.total_params
 
     @property
+    def lowest_trained_depth(self) -> int:
+        """How deep gradients have to go: a depth as in `Tensor`."""
+        return min(t.depth for t in self.tensors if t.trainable)
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model's parts name."""
+        return max(t.depth for t in self.tensors) - 1
+
+    @property
     def stages(self) -> int:
         """How many stages of unfreezing there are; 1 when all starts at once."""
         return max(t.stage for t in self.tensors)
@@ -84,6 +94,8 @@ class FreezeReport:
             "strategy": self.strategy,
             "trainable_params": self.trainable_params,
             "total_params": self.total_params,
+            "layers": self.layers,
+            "lowest_trained_depth": self.lowest_trained_depth,
             **others,
             "tensors": [{key: getattr(t, key) for key in keys} for t in self.tensors],
         }

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -223,7 +223,7 @@ def _open_record(
         **_identity(spec),
         params=_params(spec, splits),
         metrics={**_sizes(report), "tokens_per_text": _tokens_per_text(encoded["train"])},
-        tags=_tags(spec, report, world),
+        tags=_tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint},
         notes=[
             *splits.notes,
             *_encoding_notes(encoded, spec.cfg),
@@ -293,6 +293,8 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
     return {
         "sweep.key": spec.key,
         "sweep.trains": describe(spec.cfg.freeze),
+        "sweep.layers": str(report.layers),
+        "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
         "sweep.device": str(world["device"]),
         "sweep.num_threads": str(spec.num_threads),
         "sweep.git": world["git"],
@@ -391,6 +393,12 @@ def read_record(folder: Path) -> Record | None:
         return Record(**{**json.loads((folder / RECORD).read_text("utf-8")), "folder": str(folder)})
     except (OSError, ValueError, TypeError):
         return None
+
+
+def saved_config(folder: Path) -> Config:
+    """The configuration that a run was made with, from its folder."""
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / "config.yaml"))
+    return cast(Config, OmegaConf.to_object(loaded))
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweep import compare, outbox, report
+from sweep import listing, outbox, publish
 from sweep.execute import Execution, adopted
 from sweep.outbox import Outbox, write_atomically
 from sweep.progress import Pace, view
@@ -132,12 +132,8 @@ class SweepSession:
         self, console: Console, execution: Execution, records: Sequence[Record], planned: int
     ) -> int:
         """Compare, report and close the summary run; returns the exit status."""
-        rows = compare.compare(records)
-        report.print_notes(console, records)
-        report.print_table(console, rows)
-        report.write(rows, self.folder / "report")
-        self.box.log([(compare.rollup(rows), 0, datetime.now().timestamp())])
-        self.box.upload([self.folder / "report"])
+        listing.print_notes(console, records)
+        found = publish.conclude(console, self.box, records)
         failed = sum(record.status != "FINISHED" for record in records)
         reasons = [f"{failed} of {planned} runs failed"] if failed else []
         if planned > len(records):
@@ -153,8 +149,10 @@ class SweepSession:
             console.print(
                 "the store cannot be reached; the rest is on disk, and the next start delivers it"
             )
-        report.print_links(console, self.folder, self.store, [r.run_id for r in records])
-        return 130 if execution.interrupted else 1 if reasons else 0
+        elif found is not None:
+            publish.mark(console, self.store, self.box.run_id, found)
+        listing.print_links(console, self.folder, self.store, [r.run_id for r in records])
+        return 130 if execution.interrupted else 1 if reasons or found is None else 0
 
 
 def new_folder(parent: Path) -> Path:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlparse
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -128,12 +129,13 @@ class Store:
             )
 
     def upload(self, run_id: str, paths: Sequence[Path], subfolder: str = "") -> None:
-        """Copy files, and what is in folders, to a run's artifacts; what is gone is left out."""
+        """Copy files and folders, which keep their names, to a run's artifacts.
+
+        What is gone is left out.
+        """
         with _sorted_errors():
             for path in paths:
-                if path.is_dir():
-                    self.client.log_artifacts(run_id, str(path), subfolder or None)
-                elif path.exists():
+                if path.exists():
                     self.client.log_artifact(run_id, str(path), subfolder or None)
 
     def set_status(self, run_id: str, status: str) -> None:
@@ -143,6 +145,48 @@ class Store:
                 self.client.update_run(run_id, status)
             else:
                 self.client.set_terminated(run_id, status)
+
+    def recommend(self, sweep_id: str, run_ids: Sequence[str]) -> None:
+        """Mark the runs of the recommended strategy, and no others of the sweep."""
+        if self.uri is None:
+            return
+        query = f"tags.`sweep.id` = '{sweep_id}' and tags.`sweep.recommended` = 'true'"
+        for run in self.client.search_runs([self.experiment_id], query):  # by an earlier report
+            if run.info.run_id not in run_ids:
+                self.client.delete_tag(run.info.run_id, "sweep.recommended")
+        for run_id in run_ids:
+            self.client.set_tag(run_id, "sweep.recommended", "true")
+
+    def register(self, run_id: str, name: str, text: str) -> str:
+        """Register a run's saved model with the alias `recommended`; returns the model's name.
+
+        Args:
+            run_id: Its artifacts hold `model/`.
+            name: What the model is for; the experiment's name comes before it.
+            text: Description of the version.
+        """
+        if self.uri is None:
+            return ""
+        from mlflow.exceptions import MlflowException
+
+        experiment = self.client.get_experiment(self.experiment_id).name
+        full = re.sub(r"[/:]", "_", f"{experiment}-{name}")
+        try:
+            self.client.get_registered_model(full)
+        except MlflowException:
+            self.client.create_registered_model(full)
+        source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
+        known = self.client.search_model_versions(f"run_id = '{run_id}'")
+        versions = [v.version for v in known if v.name == full]
+        version = versions[0] if versions else self._version(full, source, run_id, text)
+        self.client.set_registered_model_alias(full, "recommended", str(version))
+        return full
+
+    def _version(self, name: str, source: str, run_id: str, text: str) -> str:
+        made = self.client.create_model_version(
+            name, source, run_id, description=text[:5000], await_creation_for=0
+        )
+        return str(made.version)
 
     def ui_command(self) -> str:
         """What opens the web interface."""
@@ -310,3 +354,85 @@ def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A training as the store has it; params and tags are texts."""
+
+    run_id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def sweeps(uri: str) -> list[tuple[str, str]]:
+    """Id and name of every sweep in a store, the newest last."""
+    runs = _search(uri, "tags.`sweep.kind` = 'sweep'")
+    return [(run.info.run_id, str(run.info.run_name)) for run in runs]
+
+
+def runs(uri: str, sweep_id: str) -> list[StoredRun]:
+    """The trainings of a sweep, in the order in which they began."""
+    if not re.fullmatch(r"[\w-]+", sweep_id):  # it goes into a query
+        return []
+    return [
+        StoredRun(
+            run.info.run_id,
+            str(run.info.run_name),
+            str(run.info.status),
+            dict(run.data.params),
+            dict(run.data.metrics),
+            dict(run.data.tags),
+        )
+        for run in _search(uri, f"tags.`sweep.id` = '{sweep_id}'")
+    ]
+
+
+def fetch(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
+    """Folder with the artifacts of a run that go by these names, as far as there are any.
+
+    Where the store keeps them on this machine, that is where they are; else they are copied.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(uri)
+    address = client.get_run(run_id).info.artifact_uri or ""
+    local = Path(url2pathname(urlparse(address).path))
+    if address.startswith(("file:", "/")) and local.is_dir():
+        return local
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with contextlib.suppress(MlflowException, OSError):  # not every run has every file
+            client.download_artifacts(run_id, name, str(folder))
+    return folder
+
+
+def _search(uri: str, query: str) -> list[Any]:
+    """Runs of all experiments, the oldest first."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    found: list[Any] = []
+    token: str | None = None
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
+        raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
+    try:
+        client = MlflowClient(uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        while True:
+            page = client.search_runs(
+                experiments, query, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise ConfigError(f"{uri!r} cannot be read: {reason}. Correct the address.") from None

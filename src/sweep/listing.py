@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweep.compare import HIGHER_IS_BETTER, Row, best
+from sweep.comparison import HIGHER_IS_BETTER, Row, best
 from sweep.run import Record
 from sweep.track import Store
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep import compare, report, track
-from sweep.compare import Interval, Row
+from sweep import comparison, listing, track
+from sweep.comparison import Interval, Row
 from sweep.run import Record
 
 
@@ -23,7 +23,8 @@ def record(
     """A run of the strategy that its name starts with."""
     strategy = name.split()[0]
     tags = {"sweep.trains": f"what {strategy} trains"} if status == "FINISHED" else {}
-    return Record("id", name, strategy, status, reason, metrics=metrics, tags=tags)
+    swept = dict(word.split("=") for word in name.split() if "=" in word)
+    return Record("id", name, strategy, status, reason, swept=swept, metrics=metrics, tags=tags)
 
 
 def row(name: str = "none", failures: tuple[str, ...] = (), **means: float) -> Row:
@@ -38,7 +39,7 @@ def row(name: str = "none", failures: tuple[str, ...] = (), **means: float) -> R
 
 
 def test_the_interval_is_students() -> None:
-    found = compare.interval([0.7, 0.8, 0.9])
+    found = comparison.interval([0.7, 0.8, 0.9])
     # Standard deviation 0.1; t of 2 degrees of freedom at 97.5 % is 4.3027.
     half = 4.302652729911275 * 0.1 / math.sqrt(3)
     assert (found.mean, found.n) == (pytest.approx(0.8), 3)
@@ -46,7 +47,7 @@ def test_the_interval_is_students() -> None:
 
 
 def test_two_values_have_a_wide_interval() -> None:
-    found = compare.interval([1.0, 2.0])
+    found = comparison.interval([1.0, 2.0])
     # Standard error 0.5; t of 1 degree of freedom at 97.5 % is 12.7062.
     assert (found.low, found.high) == (
         pytest.approx(-4.8531, abs=1e-4),
@@ -55,35 +56,35 @@ def test_two_values_have_a_wide_interval() -> None:
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
-    assert compare.interval([0.5, 0.5]) == Interval(0.5, 2, 0.5, 0.5)
+    assert comparison.interval([0.5, 0.5]) == Interval(0.5, 2, 0.5, 0.5)
 
 
 def test_one_value_has_no_interval() -> None:
-    assert compare.interval([0.5]) == Interval(0.5, 1, None, None)
+    assert comparison.interval([0.5]) == Interval(0.5, 1, None, None)
 
 
 # Configurations.
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("swept", "expected"),
     [
-        ("none", "none"),
-        ("none seed=1", "none"),
-        ("none seed=12 optimizer.learning_rate=1e-4", "none optimizer.learning_rate=1e-4"),
-        ("none optimizer.learning_rate=1e-4 seed=0", "none optimizer.learning_rate=1e-4"),
-        ("none data.split_seed=1", "none data.split_seed=1"),
-        ("none data.text_column='a seed=1'", "none data.text_column='a seed=1'"),
-        ("none data.path=a seed=old.csv seed=1", "none data.path=a seed=old.csv"),
-        ("none data.text_column='two  blanks' seed=1", "none data.text_column='two  blanks'"),
+        ({}, "none"),
+        ({"freeze": "none", "seed": "1"}, "none"),
+        ({"seed": "12", "optimizer.learning_rate": "1e-4"}, "none optimizer.learning_rate=1e-4"),
+        ({"data.split_seed": "1"}, "none data.split_seed=1"),
+        ({"data.text_column": "a seed=1"}, "none data.text_column=a seed=1"),
     ],
 )
-def test_a_configuration_is_a_name_without_its_seed(name: str, expected: str) -> None:
-    assert compare.configuration(record(name)) == expected
+def test_a_configuration_is_what_was_swept_without_the_seed(
+    swept: dict[str, str], expected: str
+) -> None:
+    run = Record("id", "any name", "none", "FINISHED", swept=swept)
+    assert comparison.configuration(run) == expected
 
 
 def test_replicates_are_averaged_and_configurations_keep_their_order() -> None:
-    rows = compare.compare(
+    rows = comparison.table(
         [
             record("none seed=0", test_accuracy=0.6, eval_loss=1.0),
             record("full seed=0", test_accuracy=0.5, eval_loss=2.0),
@@ -104,7 +105,7 @@ def test_replicates_are_averaged_and_configurations_keep_their_order() -> None:
 
 def test_what_was_swept_beside_the_seed_makes_configurations() -> None:
     names = [f"none seed={s} optimizer.learning_rate={r}" for s in (0, 1) for r in ("1e-4", "2e-5")]
-    rows = compare.compare([record(name, eval_loss=1.0) for name in names])
+    rows = comparison.table([record(name, eval_loss=1.0) for name in names])
     assert [(r.name, r.finished) for r in rows] == [
         ("none optimizer.learning_rate=1e-4", 2),
         ("none optimizer.learning_rate=2e-5", 2),
@@ -112,7 +113,7 @@ def test_what_was_swept_beside_the_seed_makes_configurations() -> None:
 
 
 def test_a_failed_replicate_is_left_out_of_the_mean_and_named() -> None:
-    (found,) = compare.compare(
+    (found,) = comparison.table(
         [
             record("none seed=0", eval_loss=1.0),
             record("none seed=1", "FAILED", "DivergedError: step 2", eval_loss=900.0),
@@ -126,7 +127,7 @@ def test_a_failed_replicate_is_left_out_of_the_mean_and_named() -> None:
 
 
 def test_a_metric_that_a_replicate_lacks_is_averaged_over_the_others() -> None:
-    (found,) = compare.compare(
+    (found,) = comparison.table(
         [record("none seed=0", eval_loss=1.0, test_f1=0.5), record("none seed=1", eval_loss=2.0)]
     )
     assert (found.metrics["test_f1"], found.metrics["eval_loss"].n) == (Interval(0.5, 1), 2)
@@ -134,12 +135,12 @@ def test_a_metric_that_a_replicate_lacks_is_averaged_over_the_others() -> None:
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_a_strategy_of_which_no_run_finished_is_a_row_without_numbers(status: str) -> None:
-    rows = compare.compare([record("none", status, "reason"), record("full", eval_loss=1.0)])
+    rows = comparison.table([record("none", status, "reason"), record("full", eval_loss=1.0)])
     assert rows[0] == Row("none", "none", "", 0, (f"none: {status}: reason",), {})
 
 
 def test_no_runs_make_no_rows() -> None:
-    assert compare.compare([]) == []
+    assert comparison.table([]) == []
 
 
 # The best.
@@ -156,12 +157,14 @@ def test_no_runs_make_no_rows() -> None:
     ],
 )
 def test_the_best_is_the_highest_or_the_lowest(metric: str, expected: set[str]) -> None:
-    assert compare.best([row("a", **{metric: 1.0}), row("b", **{metric: 2.0})], metric) == expected
+    assert (
+        comparison.best([row("a", **{metric: 1.0}), row("b", **{metric: 2.0})], metric) == expected
+    )
 
 
 def test_equal_means_share_the_mark() -> None:
     rows = [row("a", test_f1=0.5), row("b", test_f1=0.5), row("c", test_f1=0.4)]
-    assert compare.best(rows, "test_f1") == {"a", "b"}
+    assert comparison.best(rows, "test_f1") == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_equal_means_share_the_mark() -> None:
     ],
 )
 def test_nothing_is_best_where_nothing_can_be_compared(rows: list[Row]) -> None:
-    assert compare.best(rows, "test_f1") == set()
+    assert comparison.best(rows, "test_f1") == set()
 
 
 # Metrics of the summary run.
@@ -184,7 +187,7 @@ def test_the_summary_holds_means_and_intervals() -> None:
         Row("full", "full", "", 1, (), {"test_f1": Interval(0.3, 1)}),
         Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
     ]
-    assert compare.rollup(rows) == {
+    assert comparison.rollup(rows) == {
         "none/test_f1_mean": 0.5,
         "none/test_f1_ci_low": 0.4,
         "none/test_f1_ci_high": 0.6,
@@ -193,7 +196,7 @@ def test_the_summary_holds_means_and_intervals() -> None:
 
 
 def test_other_choices_stay_readable_in_the_summary() -> None:
-    names = compare.rollup([row("none optimizer.learning_rate=2e-5", test_f1=0.5)])
+    names = comparison.rollup([row("none optimizer.learning_rate=2e-5", test_f1=0.5)])
     assert names == {"none optimizer.learning_rate 2e-5/test_f1_mean": 0.5}
 
 
@@ -205,7 +208,7 @@ def test_other_choices_stay_readable_in_the_summary() -> None:
     ],
 )
 def test_configurations_never_share_a_name_in_the_summary(one: str, other: str) -> None:
-    found = compare.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
+    found = comparison.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
     assert sorted(found.values()) == [0.1, 0.2]
     assert max(map(len, found)) <= 250
 
@@ -232,7 +235,7 @@ LONG = "none optimizer.learning_rate=2e-05 trainer.per_device_train_batch_size=3
 def printed(rows: list[Row], width: int = 80) -> list[str]:
     """Lines of the comparison on a terminal of a given width."""
     console = Console(width=width, file=io.StringIO())
-    report.print_table(console, rows)
+    listing.print_table(console, rows)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -292,7 +295,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
         Row("full", "full", "head", 1, (), {"m": Interval(5, 1)}),
         Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
     ]
-    report.write(rows, tmp_path / "report")
+    listing.write(rows, tmp_path / "report")
     with (tmp_path / "report" / "summary.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["configuration", "strategy", "trains", "runs", "failed", "m", "m_low", "m_high"],
@@ -303,7 +306,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
 
 
 def test_the_markdown_is_a_table_with_the_failures_below(tmp_path: Path) -> None:
-    report.write([row("none", **NUMBERS), row("bias", ("bias: FAILED: x",))], tmp_path)
+    listing.write([row("none", **NUMBERS), row("bias", ("bias: FAILED: x",))], tmp_path)
     header, rule, none, bias, blank, failure = (tmp_path / "summary.md").read_text().splitlines()
     assert header == (
         "| strategy | trainable | share | val loss | val acc | val F1 | test loss | test acc"
@@ -320,7 +323,7 @@ def test_the_markdown_is_a_table_with_the_failures_below(tmp_path: Path) -> None
 
 def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None:
     failure = "none: FAILED: <script>\nsecond | line"
-    report.write([row("none data.separator=|", (failure,))], tmp_path)
+    listing.write([row("none data.separator=|", (failure,))], tmp_path)
     lines = (tmp_path / "summary.md").read_text().splitlines()
     assert lines[2].startswith(r"| none data.separator=\| | - |")
     assert lines[4] == r"- none: FAILED: &lt;script&gt; second \| line"
@@ -329,7 +332,7 @@ def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None
 def test_links_are_printed_whole_however_long() -> None:
     console = Console(width=40, file=io.StringIO())
     store = track.Store("sqlite:////x/mlflow.db", "1")
-    report.print_links(console, Path("mlruns/sweeps/now"), store, ["a" * 32, "b" * 32])
+    listing.print_links(console, Path("mlruns/sweeps/now"), store, ["a" * 32, "b" * 32])
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines() == [
         "results: mlruns/sweeps/now",
@@ -340,7 +343,7 @@ def test_links_are_printed_whole_however_long() -> None:
 
 def test_without_tracking_only_the_folder_is_printed() -> None:
     console = Console(width=40, file=io.StringIO())
-    report.print_links(console, Path("here"), track.Store(None), ["a"])
+    listing.print_links(console, Path("here"), track.Store(None), ["a"])
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "results: here\n"
 
@@ -350,5 +353,5 @@ def test_a_note_names_the_runs_it_is_about_unless_that_is_all() -> None:
     for run, notes in zip(runs, (["all", "two"], ["all", "two"], ["one", "all"]), strict=True):
         run.notes = notes
     console = Console(file=io.StringIO(), width=20)
-    report.print_notes(console, runs)
+    listing.print_notes(console, runs)
     assert console.file.getvalue().splitlines() == ["all", "none [b], full: two", "lora: one"]

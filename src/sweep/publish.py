@@ -1,0 +1,73 @@
+"""What runs show -> terminal, files and store; a mistake in here costs no results."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep import comparison, listing, verdict
+from sweep.outbox import Outbox
+from sweep.results import Comparison
+from sweep.run import Record
+from sweep.track import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def conclude(console: Console, box: Outbox, records: Sequence[Record]) -> Comparison | None:
+    """Print, write and send off what a sweep shows; None where that could not be done.
+
+    The plain table comes first: nothing that fails after it may cost the results.
+
+    Args:
+        console: Gets the table and the verdict.
+        box: Of the summary run; its folder gets the files.
+        records: Of all runs.
+    """
+    listing.print_table(console, comparison.table(records))
+    try:
+        return _report(console, box, records)
+    except Exception as error:  # every library that reporting uses can fail in its own way
+        path = box.folder / "report_error.txt"
+        path.write_text(traceback.format_exc(), "utf-8")
+        _say(
+            console,
+            f"error: the runs are kept, but the comparison failed ({type(error).__name__}:"
+            f" {error}); details in {path}",
+        )
+        return None
+
+
+def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> None:
+    """Tag the winner's runs in the store, and register its saved model."""
+    try:
+        store.recommend(sweep_id, [run.run_id for run in verdict.winners(found)])
+        for record in verdict.checkpoints(found):
+            about = f"{record.params['data']}-{record.params['model']}"
+            name = store.register(record.run_id, about, verdict.text(found))
+            if name:
+                _say(console, f"registered as {name}@recommended")
+    except Exception as error:  # as above, and the store may be gone again
+        reason = " ".join(str(error).split())[:300]
+        _say(console, f"the recommended runs could not be marked in the store: {reason}")
+
+
+def _report(console: Console, box: Outbox, records: Sequence[Record]) -> Comparison:
+    found = verdict.judge(records, verdict.saved_options(records), box.folder)
+    for line in [*verdict.text(found).splitlines(), *(f"note: {w}" for w in found.warnings)]:
+        _say(console, line)
+    folder: Path = box.folder / "report"
+    listing.write(found.rows, folder)
+    (folder / "recommendation.json").write_text(verdict.to_json(found), "utf-8")
+    box.log([(comparison.rollup(found.rows), 0, time.time())])
+    box.describe(tags={"sweep.recommendation": verdict.text(found)[:5000]})
+    box.upload([folder])
+    return found
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

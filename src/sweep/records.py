@@ -1,0 +1,150 @@
+"""Records of runs read back, from the folders of sweeps or from the MLflow store.
+
+Where a file is missing or cut short, the run is left out; what is there can still be read.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep import track
+from sweep.config import ConfigError
+from sweep.run import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROOT = "mlruns"
+FILES = ("record.json", "predictions.csv", "config.yaml", "freeze.json")
+"""What is fetched from a store that is elsewhere."""
+
+
+def find_sweeps(root: str = ROOT) -> list[str]:
+    """Names of the sweeps below a folder, or in a store; the newest last.
+
+    Raises:
+        ConfigError: There is no such folder or store.
+    """
+    if _is_uri(root):
+        return [name for _, name in track.sweeps(root)]
+    folder = Path(root) / "sweeps"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"There are no sweeps in {str(root)!r} (looked for {folder.absolute()}). Give the"
+            " folder mlruns of a sweep, or the address of an MLflow store."
+        )
+    # A name begins with the time; a folder of something else has no records.
+    return sorted({path.parent.parent.name for path in folder.glob("*/*/record.json")})
+
+
+def load(sweep: str | Path | None = None, root: str = ROOT) -> list[Record]:
+    """Records of one sweep, in the order of its runs.
+
+    Args:
+        sweep: Its name, its folder, or in a store its id; None is the newest.
+        root: Folder `mlruns`, or the address of an MLflow store.
+
+    Raises:
+        ConfigError: There is no such sweep, or it has no records.
+    """
+    if _is_uri(root):
+        return _from_store(None if sweep is None else str(sweep), root)
+    records = _from_folder(sweep_folder(sweep, root))
+    if not records:
+        raise ConfigError(f"The sweep {str(sweep)!r} has no run that left a record.")
+    return records
+
+
+def sweep_folder(sweep: str | Path | None = None, root: str = ROOT) -> Path:
+    """Folder of a sweep, by its name, as a path, or of the newest.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if sweep is not None and Path(sweep).is_dir():
+        return Path(sweep)
+    names = find_sweeps(root)
+    if sweep is None and names:
+        return Path(root) / "sweeps" / names[-1]
+    if str(sweep) in names:
+        return Path(root) / "sweeps" / str(sweep)
+    shown = ", ".join(names[-5:]) or "none"
+    raise ConfigError(f"There is no sweep {str(sweep)!r} in {root!r}. The newest are: {shown}.")
+
+
+def frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per run; columns params.*, metrics.* and tags.* are named as MLflow names them."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run_id": record.run_id,
+            "name": record.name,
+            "strategy": record.strategy,
+            "status": record.status,
+            "reason": record.reason,
+            "folder": record.folder,
+            **{f"params.{key}": value for key, value in record.params.items()},
+            **{f"metrics.{key}": value for key, value in record.metrics.items()},
+            **{f"tags.{key}": value for key, value in record.tags.items()},
+        }
+        for record in records
+    ]
+    return pd.DataFrame(rows)
+
+
+def read(path: Path) -> Record | None:
+    """The record of one run; None where the file is missing, damaged or of another kind."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+        record = Record(**known)
+    except (OSError, ValueError, TypeError):
+        return None
+    record.folder = str(path.parent.absolute())  # which may have been moved since
+    return record
+
+
+def _is_uri(root: str) -> bool:
+    return "://" in str(root)
+
+
+def _from_folder(folder: Path) -> list[Record]:
+    """Records below a sweep's folder, and those of runs that it took over from another sweep."""
+    paths = dict.fromkeys(sorted(folder.glob("*/record.json")))
+    try:
+        planned = json.loads((folder / "sweep.json").read_text("utf-8"))["runs"]
+        paths |= dict.fromkeys(Path(run["folder"]) / "record.json" for run in planned)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a sweep from before it wrote its plan, or one that was cut short
+    return [record for path in paths if (record := read(path)) is not None]
+
+
+def _from_store(sweep: str | None, uri: str) -> list[Record]:
+    sweeps = track.sweeps(uri)
+    chosen = [key for key, name in sweeps if sweep in (None, key, name)]
+    if not chosen:
+        shown = ", ".join(name for _, name in sweeps[-5:]) or "none"
+        raise ConfigError(f"There is no sweep {sweep!r} in {uri!r}. The newest are: {shown}.")
+    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    return [_from_run(run, folder / run.run_id, uri) for run in track.runs(uri, chosen[-1])]
+
+
+def _from_run(run: track.StoredRun, folder: Path, uri: str) -> Record:
+    """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
+    place = track.fetch(uri, run.run_id, FILES, folder)
+    written = read(place / "record.json")
+    record = written or Record(run.run_id, run.name, run.params.get("freeze", run.name), "")
+    record.run_id, record.status = run.run_id, run.status
+    record.reason = record.reason or run.tags.get("sweep.status_reason", "")
+    record.folder = str(place)
+    record.metrics = run.metrics | record.metrics
+    record.tags = run.tags | record.tags
+    params: dict[str, Any] = dict(run.params)
+    record.params = params | record.params
+    return record

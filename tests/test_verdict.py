@@ -1,0 +1,130 @@
+"""From finished runs to what is printed, written and stored; nothing here may lose results."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from made import write_run, write_sweep
+from rich.console import Console
+
+from sweep import comparison, publish, track, verdict
+from sweep.config import CompareConfig, TrackingConfig
+from sweep.outbox import Outbox
+from sweep.results import Comparison
+from sweep.run import Record
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(width=200, file=io.StringIO())
+
+
+def printed(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def conclude(console: Console, folder: Path, records: list[Record]) -> Comparison | None:
+    return publish.conclude(console, Outbox(folder, track.Store(None)), records)
+
+
+def test_the_recommendation_is_a_file_that_programs_can_read(tmp_path: Path) -> None:
+    found = comparison.compare(write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
+    content = json.loads(verdict.to_json(found))
+    assert content["recommended"] == "none"
+    assert content["recommendations"][""]["candidates"] == ["none"]
+    assert content["strategies"][1]["metrics"]["test_accuracy"]["n"] == 3
+    assert content["differences"][0]["verdict"] == "better"
+    assert [s["strategy"] for s in content["strategies"]] == ["none", "full"]
+
+
+def test_without_results_the_file_says_so() -> None:
+    content = json.loads(verdict.to_json(comparison.compare([])))
+    assert content["recommended"] is None
+    assert content["warnings"] == ["no recommendation: no strategy has results to compare"]
+
+
+def test_the_winner_is_all_its_runs_and_the_checkpoint_validation_prefers(tmp_path: Path) -> None:
+    runs = write_sweep(tmp_path, {"none": 0.8, "full": 0.6})
+    for run, loss in zip(runs, (0.5, 0.3, 0.4, 0, 0, 0), strict=True):
+        run.metrics["eval_loss"] = loss
+    for run in (runs[0], runs[2], runs[3]):  # the best, seed 1, was not saved
+        (Path(run.folder) / "model").mkdir()
+    found = comparison.compare(runs)
+    assert verdict.winners(found) == runs[:3]
+    assert verdict.checkpoints(found) == [runs[2]]
+
+
+def test_the_verdict_is_printed_below_the_table(tmp_path: Path, console: Console) -> None:
+    assert conclude(console, tmp_path, write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
+    lines = printed(console)
+    assert "recommended: none. none has the best mean test accuracy" in "\n".join(lines)
+    content = json.loads((tmp_path / "report" / "recommendation.json").read_text("utf-8"))
+    assert content["recommended"] == "none"
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_sweep_without_a_finished_run_is_reported_too(
+    status: str, tmp_path: Path, console: Console
+) -> None:
+    runs = write_sweep(tmp_path, {"none": 0.8, "full": 0.6}, status=status, reason="x")
+    assert conclude(console, tmp_path, runs) is not None
+    assert "note: no run of none finished, so it is not compared" in printed(console)
+
+
+def test_a_comparison_that_fails_costs_no_results(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(verdict, "judge", broken)
+    assert conclude(console, tmp_path, write_sweep(tmp_path, {"none": 0.8, "full": 0.6})) is None
+    lines = printed(console)
+    assert any(line.startswith(" none ") for line in lines)
+    assert (
+        "error: the runs are kept, but the comparison failed (ZeroDivisionError: a bug); details"
+        f" in {tmp_path}/report_error.txt"
+    ) in lines
+    assert "raise ZeroDivisionError" in (tmp_path / "report_error.txt").read_text("utf-8")
+
+
+def test_runs_of_the_winner_are_marked_in_the_store(tmp_path: Path, console: Console) -> None:
+    store = track.open_store(TrackingConfig(uri=None), tmp_path)
+    box = Outbox(tmp_path, store)
+    box.create("one", {"sweep.kind": "sweep"})
+    box.deliver()
+    records = []
+    for index, share in enumerate((0.9, 0.5)):
+        run = write_run(tmp_path, f"s{index}", right=[i < share * 50 for i in range(50)])
+        run.run_id = store.create_run(run.name, {"sweep.id": box.run_id})
+        records.append(run)
+    found = publish.conclude(console, box, records)
+    box.deliver()
+    assert found is not None
+    publish.mark(console, store, box.run_id, found)
+    tags = [store.client.get_run(run.run_id).data.tags for run in records]
+    assert [t.get("sweep.recommended") for t in tags] == ["true", None]
+    text = store.client.get_run(box.run_id).data.tags["sweep.recommendation"]
+    assert text.startswith("recommended: s0. ")
+
+
+def test_a_store_that_went_away_is_told(tmp_path: Path, console: Console) -> None:
+    found = comparison.compare(write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
+    gone = track.Store(f"sqlite:///{tmp_path}/no/such/place.db/x", "1")
+    (tmp_path / "no").write_text("a file where a folder would be")
+    publish.mark(console, gone, "id", found)
+    assert "the recommended runs could not be marked in the store: " in printed(console)[-1]
+
+
+def test_how_runs_are_judged_is_no_part_of_a_run() -> None:
+    from helpers import compose
+
+    from sweep.run import run_key
+
+    cfg, other = compose("freeze=none"), compose("freeze=none")
+    other.compare = CompareConfig(margin=0.5, cost="memory")
+    assert run_key(cfg, "data", "weights") == run_key(other, "data", "weights")
