@@ -31,8 +31,8 @@ format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Time 20 steps of the standard strategies on this machine
-	$(BIN)/python -m sweep trainer.max_steps=20 tracking=none
+bench: setup ## Time sweep against the notebook's recipe; ARGS="--texts 512 --epochs 1 --repeats 1" is short
+	$(BIN)/python scripts/benchmark.py $(ARGS)
 
 report: ## Print the table of the newest sweep
 	@cat "$$(ls -td mlruns/sweeps/*/report/summary.md | head -n 1)"
@@ -40,5 +40,5 @@ report: ## Print the table of the newest sweep
 ui: setup ## Open MLflow's interface on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" --host 127.0.0.1 --port 5000
 
-clean: ## Remove what builds and tests leave; results in mlruns/ stay
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache *.egg-info
+clean: ## Remove caches and what builds and tests leave; results in mlruns/ stay
+	rm -rf mlruns/cache build dist .pytest_cache .ruff_cache .mypy_cache *.egg-info

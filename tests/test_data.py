@@ -426,9 +426,10 @@ SPLIT = Split(TEXTS, np.array([0, 1, 2]), np.arange(3))
 
 def test_texts_are_cut_at_max_length_and_counted(tokenizer: Any) -> None:
     encoded = encode(SPLIT, tokenizer, config(None, max_length=4), by_length=False)
-    assert [len(example["input_ids"]) for example in encoded.examples] == [3, 4, 4]
+    assert [len(example["input_ids"]) for example in encoded] == [3, 4, 4]
     assert encoded.truncated == 2
-    assert encoded[1]["input_ids"] == tokenizer(TEXTS[1], truncation=True, max_length=4).input_ids
+    cut = tokenizer(TEXTS[1], truncation=True, max_length=4).input_ids
+    assert encoded[1]["input_ids"].tolist() == cut
 
 
 def test_a_text_of_exactly_max_length_is_not_counted_as_cut(tokenizer: Any) -> None:
@@ -437,14 +438,14 @@ def test_a_text_of_exactly_max_length_is_not_counted_as_cut(tokenizer: Any) -> N
 
 def test_examples_keep_their_labels_and_order(tokenizer: Any) -> None:
     encoded = encode(SPLIT, tokenizer, config(None), by_length=False)
-    assert [example["labels"] for example in encoded.examples] == [0, 1, 2]
+    assert [example["labels"] for example in encoded] == [0, 1, 2]
     assert encoded.order.tolist() == [0, 1, 2]
 
 
 def test_by_length_puts_long_texts_first_and_says_which_they_are(tokenizer: Any) -> None:
     encoded = encode(SPLIT, tokenizer, config(None), by_length=True)
     assert encoded.order.tolist() == [1, 2, 0]
-    assert [example["labels"] for example in encoded.examples] == [1, 2, 0]
+    assert [example["labels"] for example in encoded] == [1, 2, 0]
 
 
 def test_an_empty_split_gives_no_examples(tokenizer: Any) -> None:

@@ -194,7 +194,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
 
 def test_without_tracking_results_are_on_disk_only(overrides: list[str], tmp_path: Path) -> None:
     assert main(["freeze=full", "tracking=none", *overrides]) == 0
-    assert {path.name for path in (tmp_path / "mlruns").iterdir()} == {"keys", "sweeps"}
+    assert {path.name for path in (tmp_path / "mlruns").iterdir()} == {"cache", "keys", "sweeps"}
     (record,) = records(tmp_path)
     assert record["status"] == "FINISHED"
 

@@ -240,6 +240,8 @@ NOT_ALLOWED = [
     ("jobs=0", "0", "an integer from 1 to 1024"),
     ("jobs=-1", "-1", "an integer from 1 to 1024"),
     ("max_failures=0", "0", COUNT),
+    ("trainer.cache_features=always", "'always'", "auto, true or false"),
+    ("trainer.cache_limit_mib=-1", "-1", "an integer of 0 or more"),
     ("tracking.uri=here", "'here'", URI),
     ("tracking.experiment_name=", "''", "a text that is not empty"),
     ("compare.margin=0", "0.0", "a number above 0 and below 1, as 0.01"),
@@ -260,6 +262,7 @@ CHOICES = [
         "constant, constant_with_warmup, cosine, linear, polynomial",
     ),
     ("trainer.padding=left", "longest, max_length"),
+    ("trainer.feature_dtype=fp16", "bf16, fp32"),
     ("trainer.precision=fp8", "auto, bf16, fp16, fp32"),
     ("trainer.device=tpu", "auto, cpu, cuda, mps"),
     ("on_failure=later", "continue, stop"),
@@ -314,6 +317,16 @@ CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
         ["data.validation_split=dev"],
         "data.validation_split='dev' has no effect with data.path; it belongs to data.dataset."
         " Set data.validation_split=null.",
+    ),
+    "features of dropout": (
+        ["trainer.cache_features=true", "freeze.frozen_dropout=true"],
+        "trainer.cache_features=true and freeze.frozen_dropout=true exclude each other: dropout"
+        " makes another output of the frozen part in every epoch. Set one of them to false.",
+    ),
+    "features of a compiled model": (
+        ["trainer.cache_features=true", "trainer.torch_compile=true"],
+        "trainer.cache_features=true and trainer.torch_compile=true exclude each other: a compiled"
+        " model cannot be cut. Set one of them to false.",
     ),
     "text is the label": (
         ["data.text_column=sentiment"],

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sweep"
 MODULES = {path.stem: path for path in sorted(SOURCE.glob("*.py")) if path.stem != "__init__"}
 ORDER = (
     "config",
+    "cache",
     "strategy",
     "checks",
     "overrides",
@@ -25,6 +26,8 @@ ORDER = (
     "folder",
     "adapters",
     "model",
+    "tokens",
+    "batches",
     "patterns",
     "freeze",
     "saving",
@@ -35,6 +38,9 @@ ORDER = (
     "proof",
     "cost",
     "device",
+    "kernels",
+    "cut",
+    "features",
     "track",
     "outbox",
     "checkpoint",

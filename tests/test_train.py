@@ -147,8 +147,9 @@ def changed(before: Tensors, after: Tensors) -> set[str]:
 
 def untimed(result: train.TrainResult) -> dict[str, float]:
     """The metrics that do not depend on the machine's mood."""
-    timed = {"train_runtime_s", "train_samples_per_second", "peak_memory_mib"}
-    assert timed <= result.metrics.keys()
+    timed = {"train_samples_per_second", "peak_memory_mib"}
+    timed |= {name for name in result.metrics if name.endswith("_s")}
+    assert {"train_samples_per_second", "peak_memory_mib", "train_runtime_s"} <= timed
     return {name: value for name, value in result.metrics.items() if name not in timed}
 
 
@@ -513,6 +514,29 @@ def test_a_pause_does_not_start_a_watch_that_stands_still(clock: Clock) -> None:
     assert watch.elapsed_s == 0
 
 
+def test_a_mark_counts_the_time_since_the_last_one_without_pauses(clock: Clock) -> None:
+    watch = cost.Stopwatch()
+    watch.start()
+    clock.now += 1
+    watch.mark("forward")
+    with watch.paused():
+        clock.now += 100
+    clock.now += 2
+    watch.mark("backward")
+    watch.lap()
+    clock.now += 4
+    watch.mark("forward")
+    assert watch.phases == {"forward": 5, "backward": 2}
+
+
+def test_the_phases_of_a_training_add_up_to_its_time(bench: Bench) -> None:
+    metrics = bench.train(bench.configure("none")).result.metrics
+    phases = [metrics[f"train_{name}_s"] for name in ("forward", "backward", "optimizer", "data")]
+    assert min(phases) > 0
+    # What is left is the Trainer's end of the last step.
+    assert 0 <= metrics["train_runtime_s"] - sum(phases) < 0.1 * metrics["train_runtime_s"] + 0.05
+
+
 def test_the_first_two_laps_are_the_warm_up(clock: Clock) -> None:
     watch = cost.Stopwatch()
     watch.start()
@@ -609,7 +633,7 @@ def test_cores_are_those_that_this_process_may_use() -> None:
 
 
 def flops_per_token(trained: Trained) -> float:
-    tokens = sum(len(example["input_ids"]) for example in trained.encoded["train"].examples)
+    tokens = trained.encoded["train"].tokens
     return trained.result.metrics["train_flops"] / (tokens * trained.trainer.state.epoch)
 
 

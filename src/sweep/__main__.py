@@ -66,6 +66,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 
     context = processes.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
+    track.load(jobs[0].cfg.tracking)  # while the server is busy with libraries of its own
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     store = track.open_store(jobs[0].cfg.tracking, prepare.ROOT)
     ledger = Ledger(prepare.ROOT.absolute())

@@ -23,6 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     "trainer.padding": ("longest", "max_length"),
     "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
+    "trainer.feature_dtype": ("bf16", "fp32"),
     "trainer.device": ("auto", "cpu", "cuda", "mps"),
     "on_failure": ("continue", "stop"),
     "trainer.train_sampling_strategy": ("group_by_length", "random", "sequential"),
@@ -130,6 +131,8 @@ RANGES: dict[str, Check] = {
     "trainer.timeout_min": _POSITIVE,
     "jobs": (lambda value: 1 <= value <= 1024, "an integer from 1 to 1024"),
     "max_failures": _AT_LEAST_1,
+    "trainer.cache_features": (lambda value: value in (True, False, "auto"), "auto, true or false"),
+    "trainer.cache_limit_mib": (lambda value: value >= 0, "an integer of 0 or more"),
     "tracking.uri": (
         lambda value: bool(re.match(_URI, value)),
         "an address such as http://HOST:PORT, sqlite:///FILE or postgresql://..., or null for"
@@ -158,6 +161,7 @@ def check(cfg: Config) -> list[str]:
         *_check_data(cfg.data),
         *_check_strategy(cfg),
         *_check_trainer(cfg.trainer),
+        *_check_features(cfg),
         *_check_parts(cfg),
         *strategy.check(cfg),
     ]
@@ -265,6 +269,21 @@ def _check_trainer(trainer: TrainerConfig) -> list[str]:
         f"trainer.save_steps={trainer.save_steps} has no effect with"
         " trainer.load_best_model_at_end=true, which writes a checkpoint at each evaluation. Set"
         " trainer.save_steps=null; trainer.eval_steps says how often it evaluates."
+    ]
+
+
+def _check_features(cfg: Config) -> list[str]:
+    if cfg.trainer.cache_features is not True:
+        return []
+    others = {
+        "freeze.frozen_dropout": "dropout makes another output of the frozen part in every epoch",
+        "trainer.torch_compile": "a compiled model cannot be cut",
+    }
+    return [
+        f"trainer.cache_features=true and {key}=true exclude each other: {why}. Set one of them to"
+        " false."
+        for key, why in others.items()
+        if value_at(cfg, key)
     ]
 
 

@@ -17,6 +17,7 @@ from omegaconf import MISSING, OmegaConf
 Count = int | float
 """A count of rows, or a fraction of all rows when below 1."""
 Size = Count | None
+Switch = bool | str
 
 
 class ConfigError(Exception):
@@ -200,6 +201,12 @@ class TrainerConfig:
     """Optimizer steps between evaluations; null evaluates after each epoch."""
     load_best_model_at_end: bool = False
     """End with the weights that had the lowest validation loss, not with the last ones."""
+    cache_features: Switch = "auto"
+    """Compute the frozen lower part once for all runs that share it: `auto` if that saves time."""
+    feature_dtype: str = "fp32"
+    """What is kept of it: `fp32` is exact, `bf16` takes half the space."""
+    cache_limit_mib: int = 8192
+    """What mlruns/cache may take, MiB; entries used longest ago are removed first."""
     save_model: bool = False
     """Keep the trained weights as an artifact of the run."""
     save_steps: int | None = None

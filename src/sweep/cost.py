@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sweep import adapters
-from sweep.freeze import FreezeReport
+from sweep.freeze import FreezeReport, Tensor
 
 WARMUP_STEPS = 2
 """Steps left out of the throughput: kernels are chosen and memory is mapped in them."""
@@ -27,7 +27,10 @@ class Stopwatch:
     elapsed_s: float = 0.0
     warmup_s: float = 0.0
     steps: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds by phase; they add up to all that was marked."""
     _since: float | None = None
+    _marked_s: float = 0.0
 
     def start(self) -> None:
         """Begin or go on."""
@@ -47,14 +50,27 @@ class Stopwatch:
             self.warmup_s = self.elapsed_s
         self.start()
 
-    def keep(self) -> dict[str, float]:
+    def keep(self) -> dict[str, Any]:
         """What a checkpoint has to keep of it."""
-        return {"elapsed_s": self.elapsed_s, "warmup_s": self.warmup_s, "steps": self.steps}
+        return {
+            "elapsed_s": self.elapsed_s,
+            "warmup_s": self.warmup_s,
+            "steps": self.steps,
+            "phases": self.phases,
+        }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Go on from what `keep` gave."""
         self.elapsed_s, self.warmup_s = kept["elapsed_s"], kept["warmup_s"]
-        self.steps = kept["steps"]
+        self.steps, self.phases = kept["steps"], dict(kept["phases"])
+        self._marked_s = self.elapsed_s
+
+    def mark(self, phase: str) -> None:
+        """Count the time since the last mark, without pauses, for a phase that ends now."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        now = self.elapsed_s + running
+        self.phases[phase] = self.phases.get(phase, 0.0) + now - self._marked_s
+        self._marked_s = now
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -102,7 +118,11 @@ def throughput(clock: Stopwatch, texts: float) -> float:
     return texts * (clock.steps - warm) / clock.steps / seconds
 
 
-def flops(strategy: FreezeReport, tokens: float) -> float:
+def flops(
+    strategy: FreezeReport,
+    tokens: float,
+    computes: Callable[[Tensor, int], bool] = lambda tensor, stage: True,
+) -> float:
     """Floating-point operations of training, counting what freezing saves.
 
     Per token and weight of a matrix product: 2 for the forward pass, 2 for the gradient of the
@@ -110,6 +130,12 @@ def flops(strategy: FreezeReport, tokens: float) -> float:
     weight if it trains (Kaplan et al. 2020, 2001.08361, split into its three parts). Attention
     scores are left out: below 5 % at the lengths of sentences. Stages of gradual unfreezing are
     equally long, so they count equally.
+
+    Args:
+        strategy: What trains.
+        tokens: Read while training.
+        computes: Whether a tensor takes part in the forward passes of a stage; those below a cut
+            do not.
     """
     # From the bottom up; XLM-RoBERTa, for one, declares its head before its backbone.
     used = sorted(strategy.tensors, key=lambda t: t.depth)
@@ -119,7 +145,8 @@ def flops(strategy: FreezeReport, tokens: float) -> float:
         for tensor in used:
             trains = tensor.trainable and tensor.stage <= stage
             is_matrix = len(tensor.shape) == 2 and "embeddings" not in tensor.name
-            if is_matrix and not adapters.is_unused_copy(tensor.name):
+            skipped = adapters.is_unused_copy(tensor.name) or not computes(tensor, stage)
+            if is_matrix and not skipped:
                 per_token += tensor.numel * (2 + 2 * reached + 2 * trains) / strategy.stages
             reached = reached or trains
     return per_token * tokens

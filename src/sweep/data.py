@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,17 @@ from sweep.table import shorten
 
 MAX_LABELS = 1000
 """More distinct labels than this are taken for an id or a number, not for classes."""
-__all__ = ["NAMES", "Encoded", "Split", "Splits", "encode", "load_splits"]
+_COUNTS = ("lengths", "kept")
+__all__ = [
+    "NAMES",
+    "Encoded",
+    "Split",
+    "Splits",
+    "arrange",
+    "encode",
+    "load_splits",
+    "tokenize",
+]
 
 
 @dataclass(frozen=True)
@@ -61,23 +73,36 @@ class Splits:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a split, one dict per text as the Trainer takes them."""
+    """Token ids of a split, all texts one after the other; an example is a view of them."""
 
-    examples: list[dict[str, Any]]
+    columns: dict[str, np.ndarray]
+    """What the tokenizer gives: input_ids, attention_mask, ..., each (tokens,)."""
+    ends: np.ndarray  # (rows + 1,), where the text of each row begins, and the last one ends
+    labels: np.ndarray  # (rows,)
     order: np.ndarray  # (rows,), row of the split that each example is
     truncated: int
     """How many texts were longer than `max_length`."""
+    first: int = 0
+    """Number of the first row when the rows of all splits are counted through."""
 
     @property
     def tokens(self) -> int:
         """Token ids of all texts, without padding."""
-        return sum(len(example["input_ids"]) for example in self.examples)
+        return int(self.ends[-1])
+
+    @property
+    def lengths(self) -> list[int]:
+        """Token ids of each example."""
+        return [int(length) for length in np.diff(self.ends)[self.order]]
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.order)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.examples[index]
+        row = self.order[index]
+        start, end = self.ends[row], self.ends[row + 1]
+        example: dict[str, Any] = {name: ids[start:end] for name, ids in self.columns.items()}
+        return {**example, "labels": int(self.labels[row]), "row": self.first + int(row)}
 
 
 def load_splits(cfg: DataConfig) -> Splits:
@@ -109,21 +134,40 @@ def encode(split: Split, tokenizer: Any, cfg: DataConfig, by_length: bool) -> En
         by_length: Put long texts first, so that batches read in order hold texts of one length
             and one that does not fit into memory shows at once.
     """
-    if not len(split):
-        return Encoded([], np.zeros(0, np.int64), 0)
-    encoded = tokenizer(split.texts)
+    return arrange(tokenize(split.texts, tokenizer, cfg.max_length), split, cfg, by_length)
+
+
+def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
+    """Columns of token ids, cut at `max_length`; `lengths` and `kept` count before and after."""
+    if not texts:
+        return dict.fromkeys(_COUNTS, np.zeros(0, np.int32))
+    encoded = tokenizer(texts)
     lengths = [len(ids) for ids in encoded["input_ids"]]
-    long = [i for i, length in enumerate(lengths) if length > cfg.max_length]
+    long = [i for i, length in enumerate(lengths) if length > max_length]
     if long:
-        cut = tokenizer([split.texts[i] for i in long], truncation=True, max_length=cfg.max_length)
+        cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)
         for key, values in cut.items():
             for i, value in zip(long, values, strict=True):
                 encoded[key][i] = value
-    columns = {**encoded, "labels": split.labels.tolist()}
-    rows = list(zip(*columns.values(), strict=True))
-    order = np.argsort(lengths, kind="stable")[::-1] if by_length else np.arange(len(rows))
-    examples = [dict(zip(columns, rows[i], strict=True)) for i in order]
-    return Encoded(examples, order, len(long))
+    columns = {name: np.array([*chain(*ids)], np.int32) for name, ids in encoded.items()}
+    kept = [len(ids) for ids in encoded["input_ids"]]
+    counts = zip(_COUNTS, (lengths, kept), strict=True)
+    return columns | {name: np.array(values, np.int32) for name, values in counts}
+
+
+def arrange(
+    arrays: Mapping[str, np.ndarray], split: Split, cfg: DataConfig, by_length: bool
+) -> Encoded:
+    """What `tokenize` gave for a split, in the order in which it is read; see `encode`."""
+    lengths = arrays["lengths"]
+    rows = np.arange(len(split))
+    return Encoded(
+        columns={name: ids for name, ids in arrays.items() if name not in _COUNTS},
+        ends=np.concatenate([[0], arrays["kept"].cumsum()]),
+        labels=split.labels,
+        order=np.argsort(lengths, kind="stable")[::-1] if by_length else rows,
+        truncated=int((lengths > cfg.max_length).sum()),
+    )
 
 
 def _clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, Counter[str]]:

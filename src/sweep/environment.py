@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -33,7 +36,7 @@ def describe(device: str) -> dict[str, Any]:
     import psutil
 
     return {
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
         "device": device_name(device),
         "cpu_count": os.cpu_count(),
         "memory_mib": psutil.virtual_memory().total // 2**20,
@@ -41,6 +44,20 @@ def describe(device: str) -> dict[str, Any]:
         "hostname": platform.node(),
         "git": git_state(),
     }
+
+
+def fingerprint(world: dict[str, Any], num_threads: int) -> str:
+    """Hash of machine and versions; times with different ones are not to be ranked together.
+
+    Args:
+        world: From `describe`.
+        num_threads: That the run computes with.
+    """
+    kept = {
+        key: world[key] for key in ("versions", "device", "cpu_count", "memory_mib", "hostname")
+    }
+    content = json.dumps([kept, num_threads], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def device_name(device: str) -> str:
@@ -81,7 +98,9 @@ def git_state() -> str:
     return found.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
+@functools.cache
+def versions() -> dict[str, str]:
+    """Installed versions of what a result may depend on."""
     found = {}
     for name in PACKAGES:
         try:

@@ -150,6 +150,18 @@ def _check_folder(folder: Path, cfg: ModelConfig) -> None:
         check_sha256(folder / WEIGHTS[0], cfg.weights_sha256, "model.weights_sha256")
 
 
+def tokenizer_fingerprint(cfg: ModelConfig) -> str:
+    """SHA-256 over the files that a tokenizer may be made from, by content."""
+    folder = fetch(cfg)
+    kinds = (".json", ".txt", ".model", ".py" if cfg.trust_remote_code else ".json")
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        # The index of the weights is large for a large model, and says nothing about tokens.
+        if file.suffix in kinds and file.is_file() and file.name != WEIGHTS[1]:
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def check_positions(cfg: Config) -> list[str]:
     """Complain about limits that a local config.json states, without importing transformers."""
     folder = local_folder(cfg.model)

@@ -1,6 +1,7 @@
 """Imported once by the server that run processes are forked from; see `execute.start_server`."""
 
 import contextlib
+import gc
 import logging
 import signal
 import warnings
@@ -9,7 +10,7 @@ import mlflow  # noqa: F401
 import torch
 import transformers
 
-from sweep import adapters, metrics, plots, run, track, train  # noqa: F401
+from sweep import adapters, environment, features, metrics, plots, run, track, train  # noqa: F401
 
 # A scheduler signals the whole group; the runs answer for themselves, the server outlives them.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -23,3 +24,8 @@ if torch.version.cuda is None:
         adapters.load_peft()
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
+environment.versions()  # read from a hundred folders; every run tags them
+# accelerate collects garbage in every run: 0.4 s over all that was imported here, and each page it
+# touches is copied.
+gc.collect()
+gc.freeze()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ class Checked:
     key: str
     num_labels: int
     train_examples: int
+    data_fingerprint: str
+    sharing: int = 1
+    """How many jobs read the same texts with the same model and strategy."""
 
 
 def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
@@ -61,10 +65,16 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
             errors.extend(once(limits, folder.check_positions, cfg))
         if splits is not None and weights is not None:
             key = run.run_key(cfg, splits.fingerprint, weights)
-            checked.append(Checked(job, key, len(splits.label_names), len(splits.train)))
+            size = len(splits.label_names), len(splits.train)
+            checked.append(Checked(job, key, *size, splits.fingerprint))
     if errors:
         raise ConfigError(*errors)
-    return checked
+    alike = Counter(_prefix(found.job) for found in checked)
+    return [replace(found, sharing=alike[_prefix(found.job)]) for found in checked]
+
+
+def _prefix(job: Job) -> str:
+    return repr((job.cfg.data, job.cfg.model, job.cfg.freeze))
 
 
 def check_root(root: Path) -> None:

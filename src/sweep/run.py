@@ -19,13 +19,15 @@ from omegaconf import OmegaConf
 
 from sweep import checkpoint, environment, model, saving, table, track
 from sweep.config import SWEEP_WIDE, Config, ConfigError
-from sweep.data import NAMES, Encoded, Splits, encode, load_splits
+from sweep.data import Encoded, Splits, load_splits
 from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, apply, describe
 from sweep.outbox import Outbox, write_atomically
+from sweep.tokens import Tokens, encode_splits
 from sweep.track import Store
 
 if TYPE_CHECKING:
+    from sweep.features import Features
     from sweep.stopping import StopRequest
     from sweep.train import TrainResult
 
@@ -58,6 +60,10 @@ class RunSpec:
     tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What happened to the run before this try."""
+    data_fingerprint: str = ""
+    """Content of the splits when the sweep began."""
+    sharing: int = 1
+    """How many runs of the sweep read the same texts with the same frozen part."""
 
 
 @dataclass
@@ -90,7 +96,7 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     params and tags; on a machine that resolves them otherwise, the same key has other last bits.
     """
     choices = {key: value for key, value in asdict(cfg).items() if key not in SWEEP_WIDE}
-    for key in ("save_model", "save_steps", "timeout_min"):
+    for key in ("save_model", "save_steps", "timeout_min", "cache_limit_mib", "cache_features"):
         del choices["trainer"][key]
     choices["data"] = {"max_length": cfg.data.max_length}
     choices["model"] = {"parts": cfg.model.parts}
@@ -132,25 +138,32 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     Raises:
         Stopped: As asked; the next run in the same folder goes on.
     """
-    from sweep import train
+    from sweep import features, train
 
     started = time.time()
     set_threads(spec.num_threads)
     splits = load_splits(spec.cfg.data)
+    if spec.data_fingerprint not in ("", splits.fingerprint):
+        raise RuntimeError(
+            "the data changed while the sweep ran, so its runs could not be compared; start it anew"
+        )
     loaded = model.load(spec.cfg, splits.label_names, *precision_and_device(spec.cfg.trainer))
     frozen, report = apply(loaded.model, loaded.parts, spec.cfg.freeze, loaded.new_names)
-    encoded = {
-        name: encode(getattr(splits, name), loaded.tokenizer, spec.cfg.data, name != "train")
-        for name in NAMES
-    }
+    tokens = encode_splits(splits, loaded.tokenizer, spec.cfg)
+    encoded = tokens.encoded
     record = _open_record(spec, splits, encoded, report, loaded.new_names)
     _describe(spec, record, splits, outbox)
+    found = features.prepare(frozen, loaded, report, tokens, spec.cfg, spec.sharing)
+    _note_costs(spec, record, tokens, found)
+    outbox.describe({}, {"sweep.features": found.state})
     curves = _Curves(spec.folder, outbox, progress)
     session = train.Session(spec.folder / CHECKPOINTS, curves.add, stop)
     if session.resume_from is not None:
         curves.cut(checkpoint.step_of(session.resume_from))
         record.notes.append(f"went on from step {checkpoint.step_of(session.resume_from)}")
-    result, trainer = train.train(frozen, loaded.tokenizer, encoded, spec.cfg, session, report)
+    result, trainer = train.train(
+        frozen, loaded.tokenizer, encoded, spec.cfg, session, report, found.cut
+    )
     record.metrics |= result.metrics
     record.notes += result.notes
     _write_artifacts(spec, splits, report, result)
@@ -297,6 +310,7 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
         "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
         "sweep.device": str(world["device"]),
         "sweep.num_threads": str(spec.num_threads),
+        "sweep.machine": environment.fingerprint(world, spec.num_threads),
         "sweep.git": world["git"],
         **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
         "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
@@ -330,6 +344,21 @@ def _new_notes(new_names: frozenset[str]) -> list[str]:
     return [f"not in the checkpoint, so freshly drawn and trained with the head: {names}"]
 
 
+def _note_costs(spec: RunSpec, record: Record, tokens: Tokens, found: Features) -> None:
+    """Tell what was done once for all runs that have it in common, and what it took."""
+    record.metrics["tokens_runtime_s"] = tokens.runtime_s
+    record.metrics["features_runtime_s"] = found.runtime_s
+    record.tags["sweep.features"] = found.state
+    notes = [*tokens.notes, *found.notes]
+    if found.runtime_s:
+        own, runs = found.runtime_s, spec.sharing
+        share = f": {own / runs:.1f} s for each of {runs} runs" if runs > 1 else ""
+        notes.append(f"the frozen part was computed once, in {own:.1f} s{share}")
+    record.notes += notes
+    for note in notes:
+        print(note)
+
+
 def _save(
     spec: RunSpec, splits: Splits, encoded: dict[str, Encoded], trainer: Any, result: TrainResult
 ) -> None:
@@ -338,12 +367,17 @@ def _save(
 
     cfg, folder = spec.cfg, spec.folder / "model"
     tokenizer = trainer.processing_class
+    if trainer.cut is not None:
+        trainer.cut.use_level(None)  # whoever uses the model computes all of it
     saving.save(trainer.model, tokenizer, folder)
     where = precision_and_device(cfg.trainer)
     fresh = saving.load_again(cfg, folder, splits.label_names, *where)
     name = _reported_split(result)
-    again = train.predict(fresh, tokenizer, encoded[name], cfg, spec.folder / CHECKPOINTS)
-    proof.check_saved(result.probabilities[name], again)
+    original, again = (
+        train.predict(network, tokenizer, encoded[name], cfg, spec.folder / CHECKPOINTS)
+        for network in (trainer.model, fresh)
+    )
+    proof.check_saved(original, again)
 
 
 def _reported_split(result: TrainResult) -> str:

@@ -94,6 +94,8 @@ class SweepSession:
             folder=stopped or self.folder / f"{index:03d}_{job.cfg.freeze.name}",
             store=replace(self.store),  # without this process's connection
             root=self.ledger.root,
+            data_fingerprint=checked.data_fingerprint,
+            sharing=checked.sharing,
         )
 
     def _finished(self, specs: dict[int, RunSpec]) -> dict[int, Record]:

@@ -5,6 +5,7 @@ Both are from ULMFiT (Howard and Ruder 2018, 1801.06146).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ class Thaw(TrainerCallback):
 
     model: nn.Module
     report: FreezeReport
+    on_stage: Callable[[int], None] = lambda stage: None
+    """Told the number of each stage when it begins."""
     begun: list[dict[str, Any]] = field(default_factory=list)
     """Per stage that has begun: its number, the optimizer step, the epoch, and what it thawed."""
 
@@ -39,6 +42,7 @@ class Thaw(TrainerCallback):
         ):
             stage = len(self.begun) + 1
             self._require_grad(range(stage, stage + 1), True)
+            self.on_stage(stage)
             self.begun.append(
                 {
                     "stage": stage,
@@ -56,6 +60,8 @@ class Thaw(TrainerCallback):
         """Go on from what `keep` gave: stages that have begun train again."""
         self.begun = kept
         self._require_grad(range(1, len(kept) + 1), True)
+        if kept:
+            self.on_stage(len(kept))
 
     @property
     def notes(self) -> list[str]:

@@ -258,6 +258,12 @@ def check(cfg: TrackingConfig) -> None:
         ) from None
 
 
+def load(cfg: TrackingConfig) -> None:
+    """Import MLflow, which takes seconds, if it will be needed."""
+    if cfg.enabled:
+        import mlflow  # noqa: F401
+
+
 def open_store(cfg: TrackingConfig, root: Path) -> Store:
     """Create or open the store, once per sweep and before its first run.
 

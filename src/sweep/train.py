@@ -18,15 +18,16 @@ import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import (
-    DataCollatorWithPadding,
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 
-from sweep import checkpoint, cost, metrics
+from sweep import checkpoint, cost, kernels, metrics
+from sweep.batches import Padding
 from sweep.config import Config
+from sweep.cut import Cut
 from sweep.data import NAMES, Encoded
 from sweep.device import precision_and_device
 from sweep.freeze import FreezeReport, FrozenModes
@@ -81,20 +82,42 @@ class SweepTrainer(Trainer):
         self.order: EpochOrder | None = None
         self._earlier_peak: int | None = None
         self.frozen_modes = FrozenModes(cast(nn.Module, self.model), frozen_dropout)
+        self.cut: Cut | None = None
         # Text classifiers take the Trainer's count of items but average over their own batch all
         # the same, so that losses and gradients of accumulated batches would add up.
         self.model_accepts_loss_kwargs = False
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As the Trainer's; the numbers of the rows are not for the model."""
+        rows = inputs["row"]
+        others = {name: values for name, values in inputs.items() if name != "row"}
+        prepared = cast(dict[str, Any], super()._prepare_inputs(others))
+        if self.cut is not None:
+            self.cut.load(rows, prepared["input_ids"].shape[1], self.args.device)
+        return prepared
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **kwargs: Any) -> Any:
         """As the Trainer's; it has just called `model.train()`, which wakes frozen dropout."""
         if model.training:
             self.frozen_modes.set()
+            self.clock.mark("data")
         found = super().compute_loss(model, inputs, **kwargs)
         loss = found[0] if isinstance(found, tuple) else found
         # On a GPU this would wait for the device in every step; there the log decides.
         if loss.device.type == "cpu" and model.training:
             check_loss(loss.item(), self.state.global_step + 1)
+            self.clock.mark("forward")
         return found
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As the Trainer's; what follows the forward pass is the backward pass."""
+        loss = cast(torch.Tensor, super().training_step(*args, **kwargs))
+        self.clock.mark("backward")
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted in each step, where it costs a walk over all parameters; see `cost.flops`."""
+        return 0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's, off the clock."""
@@ -117,7 +140,7 @@ class SweepTrainer(Trainer):
             return SequentialSampler(data)
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps
         group = step if strategy == "group_by_length" else 0
-        self.order = EpochOrder([len(e["input_ids"]) for e in data], group, self.args.seed)
+        self.order = EpochOrder(data.lengths, group, self.args.seed)
         return self.order
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
@@ -147,6 +170,7 @@ class _Watcher(TrainerCallback):
         self.clock.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.clock.mark("optimizer")
         self.clock.lap()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -184,6 +208,7 @@ def train(
     cfg: Config,
     session: Session,
     strategy: FreezeReport,
+    cut: Cut | None = None,
 ) -> tuple[TrainResult, Trainer]:
     """Train, evaluate, and predict on the held-out splits.
 
@@ -194,6 +219,7 @@ def train(
         cfg: The run.
         session: Checkpoints, progress, stop.
         strategy: What trains: to be proven, thawed in stages and given rates by depth.
+        cut: Stored states in place of its frozen lower part.
 
     Raises:
         DivergedError: The loss is not finite.
@@ -201,6 +227,7 @@ def train(
         Stopped: As the session asked; a checkpoint is kept.
     """
     trainer = _trainer(model, tokenizer, encoded, cfg, session.output_dir)
+    trainer.cut = cut
     clock, resume_from = trainer.clock, session.resume_from
     watchers = _watch_strategy(trainer, cfg, strategy)
     trainer.add_callback(_Watcher(clock, session.report))
@@ -218,10 +245,14 @@ def train(
         "train_loss": _last_logged(trainer, "loss"),
         "train_runtime_s": clock.elapsed_s,
         "train_samples_per_second": cost.throughput(clock, epochs * len(encoded["train"])),
-        "train_flops": cost.flops(strategy, epochs * encoded["train"].tokens),
+        "train_flops": cost.flops(
+            strategy, epochs * encoded["train"].tokens, cut.computes if cut else lambda *_: True
+        ),
     }
     if peak_memory is not None:
         found["peak_memory_mib"] = peak_memory / 2**20
+    if trainer.args.device.type == "cpu":  # elsewhere steps are queued, and a clock sees that alone
+        found |= {f"train_{phase}_s": seconds for phase, seconds in clock.phases.items()}
     held_out = {"validation": "eval", "test": "test"}
     if (
         len(encoded["test"])
@@ -284,7 +315,7 @@ def _watch_strategy(
         discriminate(trainer.create_optimizer(), model, strategy, decay)
     watchers: list[Proof | Thaw] = [Proof(model, strategy, trainer.clock.paused)]
     if strategy.stages > 1:
-        watchers.append(Thaw(model, strategy))
+        watchers.append(Thaw(model, strategy, trainer.cut.use if trainer.cut else lambda _: None))
     for watcher in watchers:
         trainer.add_callback(watcher)
     return watchers
@@ -297,15 +328,14 @@ def _trainer(
     cfg: Config,
     output_dir: Path,
 ) -> SweepTrainer:
+    kernels.speed_up(model, cfg.trainer)
     trainer = SweepTrainer(
         model=model,
         args=training_arguments(cfg, output_dir),
         train_dataset=cast(Any, encoded["train"]),
         eval_dataset=cast(Any, encoded["validation"]),
-        data_collator=DataCollatorWithPadding(
-            tokenizer,
-            padding=cfg.trainer.padding,
-            max_length=cfg.data.max_length if cfg.trainer.padding == "max_length" else None,
+        data_collator=Padding.of(
+            tokenizer, cfg.data.max_length if cfg.trainer.padding == "max_length" else None
         ),
         processing_class=tokenizer,
         compute_metrics=_compute_metrics,

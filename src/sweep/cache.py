@@ -1,0 +1,207 @@
+"""Arrays on disk that are made once and read by many processes: whole, or not there at all.
+
+An entry is a folder whose name is a hash of all that its content depends on. It is written beside
+its place and renamed when it is complete; whoever wants the same entry meanwhile waits for it.
+Nothing is believed unread: sizes and SHA-256 are compared each time an entry is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+ROOT = Path("mlruns") / "cache"
+"""In the current directory, as everything a sweep leaves."""
+FORMAT = 1
+"""Of the files; entries of another one are made anew."""
+INDEX = "entry.json"
+Arrays = Mapping[str, np.ndarray]
+
+
+class CacheError(OSError):
+    """An entry cannot be written; the message is one line that says why."""
+
+
+@dataclass
+class Draft:
+    """An entry that is being made."""
+
+    folder: Path
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    def array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of zeros to be filled, in a file; its space is taken at once.
+
+        Raises:
+            OSError: The disk is full. Without the reservation, a write would kill the process.
+        """
+        kind = np.dtype(dtype)
+        size = max(int(np.prod(shape)) * kind.itemsize, 1)
+        self.shapes[name] = (kind.str, shape)
+        with (self.folder / f"{name}.bin").open("w+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, 2**20):
+                    file.write(bytes(min(2**20, size - start)))
+                file.flush()
+            return _mapped(file.fileno(), kind, shape, mmap.ACCESS_WRITE)
+
+    def add(self, arrays: Arrays) -> None:
+        """Take arrays that are in memory."""
+        for name, values in arrays.items():
+            if values.size:
+                self.array(name, values.dtype, values.shape)[:] = values
+            else:
+                self.array(name, values.dtype, values.shape)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An entry that was checked, its arrays mapped read-only."""
+
+    arrays: dict[str, np.ndarray]
+    info: dict[str, Any]
+    built_s: float
+    """Seconds this process spent on making it; 0 when it was there."""
+
+
+def key_of(*parts: Any) -> str:
+    """Name of the entry whose content depends on these values."""
+    content = json.dumps([FORMAT, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def get(kind: str, key: str) -> Found | None:
+    """The entry if it is there, whole and undamaged; touched, so that it is evicted last."""
+    folder = ROOT / kind / key
+    return _open(folder) if folder.is_dir() else None
+
+
+def get_or_make(
+    kind: str, key: str, make: Callable[[Draft], dict[str, Any]], limit_mib: int
+) -> Found:
+    """The entry, made here unless another process has made it or is just making it.
+
+    Args:
+        kind: First part of the name, such as `tokens`.
+        key: From `key_of`.
+        make: Fills a draft and returns what else is to be remembered, as JSON takes it.
+        limit_mib: What all entries together may take; those used longest ago go first.
+
+    Raises:
+        CacheError: The folder cannot be written, or the disk is full. Nothing is left then.
+    """
+    folder = ROOT / kind / key
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            found = _open(folder) if folder.is_dir() else None
+            if found is not None:
+                return found
+            started = time.perf_counter()
+            _make(folder, make)
+            built_s = time.perf_counter() - started
+            found = _open(folder)
+        evict(limit_mib, keep=folder)
+    except OSError as error:
+        raise CacheError(f"{ROOT} cannot be written ({error.strerror or error})") from error
+    if found is None:
+        raise CacheError(f"{ROOT} does not give back what was written to it")
+    return Found(found.arrays, found.info, built_s)
+
+
+def evict(limit_mib: int, keep: Path | None = None) -> None:
+    """Remove the entries used longest ago until the others fit; those in use stay."""
+    entries = [(path.parent, path.stat().st_mtime) for path in ROOT.glob(f"*/*/{INDEX}")]
+    sizes = {folder: sum(f.stat().st_size for f in folder.iterdir()) for folder, _ in entries}
+    total = sum(sizes.values())
+    for folder, _ in sorted(entries, key=lambda entry: entry[1]):
+        if total <= limit_mib * 2**20:
+            return
+        if folder == keep:
+            continue
+        with suppress(Timeout), FileLock(f"{folder}.lock", timeout=0):
+            total -= sizes[folder]
+            _remove(folder)
+
+
+def free_mib() -> float:
+    """What the disk of the cache has left."""
+    there = next(path for path in (ROOT, *ROOT.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free / 2**20
+
+
+def _make(folder: Path, make: Callable[[Draft], dict[str, Any]]) -> None:
+    """Under the lock of the entry: fill a draft, seal it, put it into its place."""
+    draft = Draft(folder.with_name(f"{folder.name}.draft"))
+    _remove(draft.folder)  # what a killed process has left
+    draft.folder.mkdir()
+    try:
+        info = make(draft)
+        files = {
+            name: {"dtype": dtype, "shape": shape, **_seal(draft.folder / f"{name}.bin")}
+            for name, (dtype, shape) in draft.shapes.items()
+        }
+        index = draft.folder / INDEX
+        index.write_text(json.dumps({"format": FORMAT, "info": info, "files": files}), "utf-8")
+        _remove(folder)  # damaged, or we would not be here
+        draft.folder.rename(folder)
+    finally:
+        _remove(draft.folder)
+
+
+def _open(folder: Path) -> Found | None:
+    """The entry of a folder, or None when anything about it is not as it was written."""
+    try:
+        index = json.loads((folder / INDEX).read_text("utf-8"))
+        if index["format"] != FORMAT:
+            return None
+        arrays = {
+            name: _read(folder / f"{name}.bin", told) for name, told in index["files"].items()
+        }
+        with suppress(OSError):  # a folder of someone else's can be read all the same
+            os.utime(folder / INDEX)
+        return Found(arrays, index["info"], 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(path: Path, told: Mapping[str, Any]) -> np.ndarray:
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != told["size"]:
+            raise ValueError(f"{path} has another size")
+        if hashlib.file_digest(file, "sha256").hexdigest() != told["sha256"]:
+            raise ValueError(f"{path} has another content")
+        return _mapped(
+            file.fileno(), np.dtype(told["dtype"]), tuple(told["shape"]), mmap.ACCESS_READ
+        )
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {
+            "size": os.fstat(file.fileno()).st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def _mapped(number: int, dtype: np.dtype, shape: tuple[int, ...], access: int) -> np.ndarray:
+    pages = mmap.mmap(number, 0, access=access)
+    return np.frombuffer(pages, dtype, count=int(np.prod(shape))).reshape(shape)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
