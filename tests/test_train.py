@@ -340,6 +340,7 @@ def test_evaluation_that_never_comes_is_told(bench: Bench) -> None:
 
 
 def test_final_scores_are_those_of_the_final_weights(bench: Bench) -> None:
+    bench.hooks.append(spread)  # else the last step changes the loss by less than its last bit
     trained = bench.train(bench.configure("none", max_steps=5, eval_steps=2))
     metrics = trained.result.metrics
     assert metrics["eval_loss"] != trained.curve("eval_loss")[4]
