@@ -34,8 +34,8 @@ format: setup ## Rewrite the code in the project's style
 bench: setup ## Time sweep against the notebook's recipe; ARGS="--texts 512 --epochs 1 --repeats 1" is short
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
-report: ## Print the table of the newest sweep
-	@cat "$$(ls -td mlruns/sweeps/*/report/summary.md | head -n 1)"
+report: setup ## Rebuild the report of the newest sweep; ARGS="NAME report.language=ko" chooses
+	$(BIN)/python -m sweep.report $(ARGS)
 
 ui: setup ## Open MLflow's interface on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" --host 127.0.0.1 --port 5000

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from sweep import comparison, listing, track
+from sweep import comparison
 from sweep.comparison import Interval, Row
 from sweep.run import Record
 
@@ -211,147 +206,3 @@ def test_configurations_never_share_a_name_in_the_summary(one: str, other: str) 
     found = comparison.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
     assert sorted(found.values()) == [0.1, 0.2]
     assert max(map(len, found)) <= 250
-
-
-# What people read.
-
-NUMBERS: dict[str, float] = {
-    "eval_loss": 12.345,
-    "eval_accuracy": 0.7654,
-    "eval_f1": 0.7,
-    "test_loss": 12.345,
-    "test_accuracy": 0.7,
-    "test_f1": 0.7,
-    "train_runtime_s": 12_912.34,
-    "train_samples_per_second": 12_345.6,
-    "peak_memory_mib": 123_456.7,
-    "trainable_params": 177_858_054,
-    "trainable_fraction": 1.0,
-}
-SHOWN = ["12.345", "0.765", "0.700", "12,912.3", "12,346", "123,457", "177,858,054", "100.00%"]
-LONG = "none optimizer.learning_rate=2e-05 trainer.per_device_train_batch_size=32"
-
-
-def printed(rows: list[Row], width: int = 80) -> list[str]:
-    """Lines of the comparison on a terminal of a given width."""
-    console = Console(width=width, file=io.StringIO())
-    listing.print_table(console, rows)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
-
-
-@pytest.mark.parametrize("width", [80, 100, 120, 130, 160, 200])
-@pytest.mark.parametrize("name", ["none", LONG, "an_unbreakable_name_" * 4], ids=["a", "b", "c"])
-def test_no_number_is_wrapped_or_cut(name: str, width: int) -> None:
-    lines = printed([row(name, **NUMBERS), row("full", **NUMBERS)], width)
-    words = [word.rstrip("*") for line in lines for word in line.split()]
-    assert [number for number in SHOWN if words.count(number) < 2] == []
-    assert not any("…" in line for line in lines)
-    assert max(map(len, lines)) <= width
-
-
-@pytest.mark.parametrize("width", [80, 120, 160])
-def test_no_letter_of_a_long_name_is_lost(width: int) -> None:
-    lines = printed([row(LONG, **NUMBERS), row("full", **NUMBERS)], width)
-    first_column = "".join(re.split(r"\s{2,}", line[1:])[0] for line in lines)
-    assert LONG.replace(" ", "") in first_column.replace(" ", "")
-
-
-@pytest.mark.parametrize(("width", "tables"), [(80, 2), (160, 1)])
-def test_a_narrow_terminal_gets_two_tables(width: int, tables: int) -> None:
-    lines = printed([row("none", **NUMBERS), row("full", **NUMBERS)], width)
-    assert sum("strategy" in line for line in lines) == tables
-
-
-def test_the_best_of_a_column_has_a_mark() -> None:
-    lines = printed(
-        [row("none", **NUMBERS), row("full", **{**NUMBERS, "test_accuracy": 0.5, "eval_loss": 1.0})]
-    )
-    assert [line.split()[1:] for line in lines[2:4]] == [
-        ["12.345", "0.765*", "0.700*", "12.345*", "0.700*", "0.700*"],
-        ["1.000*", "0.765*", "0.700*", "12.345*", "0.500", "0.700*"],
-    ]
-
-
-def test_a_strategy_that_failed_says_so_and_why() -> None:
-    failure = "bias: FAILED: DivergedError: [loss] became nan"
-    lines = printed([row("none", **NUMBERS), row("bias", (failure,))])
-    assert [line.split() for line in lines if line.startswith(" bias")] == [["bias", "failed"]] * 2
-    assert lines[-1] == failure
-
-
-def test_the_table_says_what_trains() -> None:
-    assert "none: trains head, 100.00%" in printed([row("none", **NUMBERS)])
-
-
-def test_names_are_not_taken_for_markup() -> None:
-    lines = printed([row("none data.label_names=[red]", **NUMBERS), row("full", **NUMBERS)], 160)
-    assert lines[2].startswith(" none data.label_names=[red] ")
-
-
-def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
-    rows = [
-        Row("none, x", "none", "everything", 2, ("none: FAILED: x",), {"m": Interval(2, 2, 1, 3)}),
-        Row("full", "full", "head", 1, (), {"m": Interval(5, 1)}),
-        Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
-    ]
-    listing.write(rows, tmp_path / "report")
-    with (tmp_path / "report" / "summary.csv").open(newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [
-            ["configuration", "strategy", "trains", "runs", "failed", "m", "m_low", "m_high"],
-            ["none, x", "none", "everything", "2", "1", "2", "1", "3"],
-            ["full", "full", "head", "1", "0", "5", "", ""],
-            ["bias", "bias", "", "0", "1", "", "", ""],
-        ]
-
-
-def test_the_markdown_is_a_table_with_the_failures_below(tmp_path: Path) -> None:
-    listing.write([row("none", **NUMBERS), row("bias", ("bias: FAILED: x",))], tmp_path)
-    header, rule, none, bias, blank, failure = (tmp_path / "summary.md").read_text().splitlines()
-    assert header == (
-        "| strategy | trainable | share | val loss | val acc | val F1 | test loss | test acc"
-        " | test F1 | train s | texts /s | peak MiB |"
-    )
-    assert rule == "|---" + "|---:" * 11 + "|"
-    assert none == (
-        "| none | 177,858,054 | 100.00% | 12.345 | 0.765 | 0.700 | 12.345 | 0.700 | 0.700"
-        " | 12,912.3 | 12,346 | 123,457 |"
-    )
-    assert bias == "| bias" + " | -" * 11 + " |"
-    assert (blank, failure) == ("", "- bias: FAILED: x")
-
-
-def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None:
-    failure = "none: FAILED: <script>\nsecond | line"
-    listing.write([row("none data.separator=|", (failure,))], tmp_path)
-    lines = (tmp_path / "summary.md").read_text().splitlines()
-    assert lines[2].startswith(r"| none data.separator=\| | - |")
-    assert lines[4] == r"- none: FAILED: &lt;script&gt; second \| line"
-
-
-def test_links_are_printed_whole_however_long() -> None:
-    console = Console(width=40, file=io.StringIO())
-    store = track.Store("sqlite:////x/mlflow.db", "1")
-    listing.print_links(console, Path("mlruns/sweeps/now"), store, ["a" * 32, "b" * 32])
-    assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().splitlines() == [
-        "results: mlruns/sweeps/now",
-        f"open: {store.ui_command()}",
-        f"compare: {store.compare_url(['a' * 32, 'b' * 32])}",
-    ]
-
-
-def test_without_tracking_only_the_folder_is_printed() -> None:
-    console = Console(width=40, file=io.StringIO())
-    listing.print_links(console, Path("here"), track.Store(None), ["a"])
-    assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue() == "results: here\n"
-
-
-def test_a_note_names_the_runs_it_is_about_unless_that_is_all() -> None:
-    runs = [record(name) for name in ("none [b]", "full", "lora")]
-    for run, notes in zip(runs, (["all", "two"], ["all", "two"], ["one", "all"]), strict=True):
-        run.notes = notes
-    console = Console(file=io.StringIO(), width=20)
-    listing.print_notes(console, runs)
-    assert console.file.getvalue().splitlines() == ["all", "none [b], full: two", "lora: one"]

@@ -235,6 +235,8 @@ def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
         archive.extractall(site)
     shipped = {name.removeprefix("sweep/") for name in names if name.endswith(".yaml")}
     assert shipped == {str(p.relative_to(PROJECT)) for p in PROJECT.glob("conf/**/*.yaml")}
+    parts = {name.removeprefix("sweep/page/") for name in names if name.startswith("sweep/page/")}
+    assert parts == {p.name for p in PROJECT.glob("src/sweep/page/*")}
     found = subprocess.run(
         [sys.executable, "-m", "sweep", "--help"],
         cwd=tmp_path,

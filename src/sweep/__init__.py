@@ -5,6 +5,7 @@ import sweep
 runs = sweep.load_runs()  # a DataFrame, one row per run
 found = sweep.compare(margin=0.02)  # what the newest sweep shows
 print(found.recommendation)
+page = sweep.report()  # the page to open, written once more
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sweep.results import Comparison
 
 __version__ = "0.1.0"
-__all__ = ["compare", "load_runs"]
+__all__ = ["compare", "load_runs", "report"]
 
 
 def load_runs(sweep: Sweeps = None, root: str | Path = "mlruns") -> pd.DataFrame:
@@ -56,3 +57,22 @@ def compare(sweep: Sweeps = None, root: str | Path = "mlruns", **options: Any) -
     from sweep import api
 
     return api.compare(sweep, root, **options)
+
+
+def report(
+    sweep: Sweeps = None, root: str | Path = "mlruns", language: str = "en", **options: Any
+) -> Path:
+    """Write the report of a sweep once more; returns the path of its page.
+
+    Args:
+        sweep: Name or folder of a sweep, or several that are read as one; None is the newest.
+        root: Folder `mlruns`.
+        language: `en` or `ko`.
+        options: Keys of `compare`, in place of the sweep's.
+
+    Raises:
+        ConfigError: There is no such sweep, or an option is not allowed.
+    """
+    from sweep import api
+
+    return api.report(sweep, root, language, **options)

@@ -107,6 +107,7 @@ def help_text(config_dir: str | None) -> str:
         "  python -m sweep freeze=attention,full,none",
         "  python -m sweep freeze=none,full seed=0,1,2 optimizer.learning_rate=2e-5,1e-4",
         "  python -m sweep data=csv data.path=my.tsv data.text_column=review",
+        "  python -m sweep.report report.language=ko   # the newest sweep's report, once more",
         "  python -m sweep.plan freeze=none,full   what that would run and take; trains nothing",
     ]
     return "\n".join(lines)

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import checks, records, verdict
-from sweep.config import CompareConfig, Config, ConfigError
+from sweep import checks, gather, records, reporting, verdict
+from sweep.config import CompareConfig, Config, ConfigError, ReportConfig
 from sweep.results import Comparison
 
 if TYPE_CHECKING:
@@ -32,6 +32,25 @@ def compare(sweep: Sweeps = None, root: str | Path = records.ROOT, **options: An
     if "://" not in str(root) and len(_names(sweep)) == 1:
         keep = records.sweep_folder(_names(sweep)[0], str(root))
     return verdict.judge(found, chosen, keep)
+
+
+def report(
+    sweep: Sweeps = None,
+    root: str | Path = records.ROOT,
+    language: str = "en",
+    **options: Any,
+) -> Path:
+    """As `sweep.report`."""
+    names = [str(name) for name in _names(sweep) if name is not None]
+    found = gather.gather(names, Path(root), None)
+    shown = ReportConfig(language=language)
+    errors = checks.check_values(Config(report=shown), prefix="report.")
+    if errors:
+        raise ConfigError(*errors)
+    chosen = _options(verdict.saved_options(found.records), options)
+    found.folder.mkdir(parents=True, exist_ok=True)
+    judged = verdict.judge(found.records, chosen, found.folder)
+    return reporting.write(judged, found.records, found.plan, found.folder, shown)
 
 
 def _names(sweep: Sweeps) -> list[str | Path | None]:

@@ -29,6 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.train_sampling_strategy": ("group_by_length", "random", "sequential"),
     "compare.metric": ("accuracy", "f1"),
     "compare.cost": ("checkpoint", "memory", "parameters", "time"),
+    "report.language": ("en", "ko"),
 }
 
 
@@ -144,6 +145,7 @@ RANGES: dict[str, Check] = {
         lambda value: 0.5 <= value < 1,
         "a number from 0.5 to below 1, as 0.95",
     ),
+    "report.examples": (lambda value: value >= 0, "an integer of 0 or more"),
     "compare.max_memory_mib": _POSITIVE,
     "compare.max_time_s": _POSITIVE,
 }

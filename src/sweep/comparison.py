@@ -118,6 +118,13 @@ def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
         found.recommendations[group] = choice
 
 
+def untested(records: Sequence[Record]) -> Comparison:
+    """Means alone: what can be shown where the comparison itself failed."""
+    rows = table(records)
+    chosen = choose(rows)
+    return Comparison(rows, chosen, _split(chosen), [], [], [], None)
+
+
 def table(records: Sequence[Record]) -> list[Row]:
     """Group replicates and average them, in the order in which configurations were run."""
     grouped = _grouping_keys(records)

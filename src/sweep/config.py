@@ -248,6 +248,16 @@ class CompareConfig:
 
 
 @dataclass
+class ReportConfig:
+    """What the report looks like; one for the whole sweep, and no part of a run."""
+
+    language: str = "en"
+    """`en` or `ko`."""
+    examples: int = 8
+    """Texts shown of each kind where strategies disagree; 0 keeps all texts out of the report."""
+
+
+@dataclass
 class Config:
     """One run: every choice resolved."""
 
@@ -258,6 +268,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     families: dict[str, dict[str, str | None]] = field(default_factory=dict)
     """Per family of models the names of its parts, from conf/families.yaml."""
     seed: int = 0
@@ -278,7 +289,7 @@ class Config:
         return self.freeze.learning_rate if rate is None else rate  # type: ignore[return-value]
 
 
-SWEEP_WIDE = ("jobs", "resume", "on_failure", "max_failures", "tracking", "compare")
+SWEEP_WIDE = ("jobs", "resume", "on_failure", "max_failures", "tracking", "compare", "report")
 """Keys and groups that say how a sweep is run, not what a run computes: one value per sweep."""
 
 

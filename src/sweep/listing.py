@@ -1,4 +1,4 @@
-"""A comparison as people read it: the table of the terminal, CSV and Markdown."""
+"""A comparison in plain text: the tables of the terminal, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweep.comparison import HIGHER_IS_BETTER, Row, best
+from sweep import sentences, words
+from sweep.comparison import HIGHER_IS_BETTER, best
+from sweep.results import Comparison, Interval, Row
 from sweep.run import Record
 from sweep.track import Store
 
@@ -26,15 +28,19 @@ class Column:
     metric: str
     title: str
     form: str
+    spread: bool = False
+    """Show half the width of the interval behind the mean."""
 
 
 QUALITY = (
-    Column("eval_loss", "val loss", ".3f"),
     Column("eval_accuracy", "val acc", ".3f"),
-    Column("eval_f1", "val F1", ".3f"),
-    Column("test_loss", "test loss", ".3f"),
-    Column("test_accuracy", "test acc", ".3f"),
-    Column("test_f1", "test F1", ".3f"),
+    Column("test_accuracy", "test acc", ".3f", spread=True),
+    Column("test_f1", "test F1", ".3f", spread=True),
+)
+VALIDATION = (
+    Column("eval_loss", "val loss", ".3f"),
+    Column("eval_accuracy", "val acc", ".3f", spread=True),
+    Column("eval_f1", "val F1", ".3f", spread=True),
 )
 COST = (
     Column("train_runtime_s", "train s", ",.1f"),
@@ -45,28 +51,33 @@ SIZE = (
     Column("trainable_params", "trainable", ",.0f"),
     Column("trainable_fraction", "share", ".2%"),
 )
+VERDICT, SEEDS = "verdict", "n"
+"""Columns that show no metric: against the best, and how many seeds."""
+Columns = Sequence[Column | str]
 
 
-def print_table(console: Console, rows: Sequence[Row]) -> None:
-    """Print one row per configuration; `*` marks the best mean of a column.
+def print_comparison(console: Console, found: Comparison) -> None:
+    """Print one row per configuration, what trains, baselines and failures.
 
-    Where one table would cut a cell, quality and cost come as two.
+    `*` marks the best mean of a column. Where one table would cut a cell, quality and cost come
+    as two.
     """
-    table = _table(rows, SIZE + QUALITY + COST)
+    quality: Columns = (*_quality(found), VERDICT, SEEDS)
+    table = _table(found, (*SIZE, *quality, *COST))
     if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
         console.print(table)
     else:
-        console.print(_table(rows, QUALITY))
-        console.print(_table(rows, SIZE + COST))
-    for row in rows:
-        if row.trains:
-            share = row.metrics["trainable_fraction"].mean
-            console.print(
-                f"{escape(row.name)}: trains {escape(row.trains)}, {share:.2%}", highlight=False
-            )
-    if any(row.finished for row in rows):
-        console.print("* best of its column, means over seeds; test scores choose nothing.")
-    for failure in (text for row in rows for text in row.failures):
+        console.print(_table(found, quality))
+        console.print(_table(found, (*SIZE, *COST)))
+    for row in {row.label: row for row in found.rows if row.trains}.values():
+        share = row.metrics.get("trainable_fraction")
+        shown = f", {share.mean:.2%}" if share else ""
+        console.print(f"{escape(row.label)}: trains {escape(row.trains)}{shown}", highlight=False)
+    for line in _baseline_lines(found):
+        console.print(line, markup=False, highlight=False)
+    if any(row.finished for row in found.rows):
+        console.print(_legend(found), highlight=False)
+    for failure in (text for row in found.rows for text in row.failures):
         console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -81,77 +92,170 @@ def print_notes(console: Console, records: Sequence[Record]) -> None:
         console.print(f"{where}{note}", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_links(console: Console, folder: Path, store: Store, run_ids: Sequence[str]) -> None:
+def print_links(
+    console: Console, folder: Path, store: Store, sweep_id: str, run_ids: Sequence[str]
+) -> None:
     """Say where the results are and what opens them."""
+    page = folder / "report" / "index.html"
     lines = {
         "results": str(folder),
+        "report": str(page) if page.exists() else "",
         "open": store.ui_command(),
-        "compare": store.compare_url(run_ids),
+        "runs": store.runs_url(sweep_id),
+        # A page that compares hundreds of runs shows nothing, and its address fills the screen.
+        "compare": store.compare_url(run_ids[:MOST_COMPARED]),
     }
     for title, line in lines.items():
         if line:
             console.print(f"{title}: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def write(rows: Sequence[Row], folder: Path) -> None:
+MOST_COMPARED = 50
+
+
+def write(found: Comparison, folder: Path) -> None:
     """Write summary.csv with every metric, and summary.md with the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = sorted({metric for row in rows for metric in row.metrics})
+    metrics = sorted({metric for row in found.rows for metric in row.metrics})
+    verdicts = _verdicts(found)
     with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        parts = [f"{metric}{suffix}" for metric in metrics for suffix in ("", "_low", "_high")]
-        writer.writerow(["configuration", "strategy", "trains", "runs", "failed", *parts])
-        for row in rows:
-            found = [row.metrics.get(metric) for metric in metrics]
-            cells = [x for i in found for x in ((i.mean, i.low, i.high) if i else ("", "", ""))]
-            writer.writerow(
-                [row.name, row.strategy, row.trains, row.finished, len(row.failures), *cells]
-            )
-    (folder / "summary.md").write_text(_markdown(rows), "utf-8")
+        ends = ("", "_low", "_high", "_sd", "_n")
+        parts = [f"{metric}{end}" for metric in metrics for end in ends]
+        writer.writerow(
+            ["configuration", "strategy", "trains", "runs", "failed", "chosen", "verdict", *parts]
+        )
+        for row in found.rows:
+            values = [_numbers(row.metrics.get(metric)) for metric in metrics]
+            texts = [row.name, row.strategy, row.trains]
+            known = [row.finished, len(row.failures), int(_is_chosen(found, row))]
+            cells = [*map(_cell_text, texts), *known, verdicts.get(row.name, "")]
+            writer.writerow([*cells, *(value for part in values for value in part)])
+    (folder / "summary.md").write_text(markdown(found), "utf-8")
 
 
-def _markdown(rows: Sequence[Row]) -> str:
-    columns = SIZE + QUALITY + COST
+def markdown(found: Comparison) -> str:
+    """The verdict, the table, the warnings and the failures."""
+    columns: Columns = (*SIZE, *_quality(found), VERDICT, SEEDS, *COST)
+    verdict = [_inline(text) for text in sentences.verdict(found, words.load("en"))]
     lines = [
-        " | ".join(["| strategy", *(c.title for c in columns)]) + " |",
+        *(line for text in verdict for line in (text, "")),
+        " | ".join(["| strategy", *map(_title, columns)]) + " |",
         "|---" + "|---:" * len(columns) + "|",
     ]
-    marks = {c.metric: _marked(rows, c.metric) for c in columns}
-    for row in rows:
-        cells = [_cell(row, c, marks[c.metric]) for c in columns]
+    texts = _texts(found, columns)
+    for row, cells in zip(found.rows, texts, strict=True):
         lines.append(" | ".join([f"| {_inline(row.name)}", *cells]) + " |")
-    lines += ["", *(f"- {_inline(text)}" for row in rows for text in row.failures)]
+    for baseline in found.baselines:
+        cells = [_baseline_cell(c, baseline.metrics) for c in columns]
+        lines.append(" | ".join([f"| {_inline(baseline.name)}", *cells]) + " |")
+    failures = [text for row in found.rows for text in row.failures]
+    lines += ["", *(f"- {_inline(text)}" for text in (*found.warnings, *failures))]
     return "\n".join(lines) + "\n"
 
 
-def _inline(text: str) -> str:
-    """Text in one cell or line of Markdown, with nothing in it taken for markup."""
-    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
-    return " ".join(escaped.split())
+def _quality(found: Comparison) -> tuple[Column, ...]:
+    return QUALITY if found.split == "test" else VALIDATION
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def _is_chosen(found: Comparison, row: Row) -> bool:
+    return any(row.name == other.name and row.group == other.group for other in found.chosen)
+
+
+def _baseline_lines(found: Comparison) -> list[str]:
+    """What is reached without fine-tuning; its seconds are not the training time of a model."""
+    lines = []
+    for baseline in found.baselines:
+        scores = [
+            f"{column.title} {baseline.metrics[column.metric]:{column.form}}"
+            for column in _quality(found)
+            if column.metric in baseline.metrics
+        ]
+        lines.append(f"without fine-tuning, {baseline.name}: {', '.join(scores)}")
+    return lines
+
+
+def _legend(found: Comparison) -> str:
+    level = f"{found.confidence:.0%}"
+    spread = any(i.low is not None for row in found.rows for i in row.metrics.values())
+    ends = f" ± is the {level} interval." if spread else ""
+    return f"* best of its column, means over n seeds.{ends} Test scores choose nothing."
+
+
+def _table(found: Comparison, columns: Columns) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("strategy", overflow="fold", min_width=10)
-    cells = [[_cell(row, c, _marked(rows, c.metric)) for row in rows] for c in columns]
-    for column, texts in zip(columns, cells, strict=True):
+    table.add_column("strategy", overflow="fold", min_width=9)
+    by_row = _texts(found, columns)
+    for place, column in enumerate(columns):
         # Else rich takes a title's longest word for all the room that the column needs.
-        width = max(len(text) for text in [column.title, *texts])
-        table.add_column(column.title, justify="right", no_wrap=True, min_width=width)
-    for row, *texts in zip(rows, *cells, strict=True):
+        width = max(len(text) for text in [_title(column), *(cells[place] for cells in by_row)])
+        table.add_column(_title(column), justify="right", no_wrap=True, min_width=width)
+    for row, cells in zip(found.rows, by_row, strict=True):
         if row.finished:
-            table.add_row(escape(row.name), *texts)
+            table.add_row(escape(row.name), *cells)
         else:
             table.add_row(escape(row.name), "failed", style="red")
     return table
 
 
-def _marked(rows: Sequence[Row], metric: str) -> set[str]:
-    return best(rows, metric) if metric in HIGHER_IS_BETTER else set()
+def _texts(found: Comparison, columns: Columns) -> list[list[str]]:
+    """One list of cells per row."""
+    verdicts = _verdicts(found)
+    by_column = []
+    for column in columns:
+        if isinstance(column, Column):
+            known = column.metric in HIGHER_IS_BETTER
+            marked = best(found.rows, column.metric) if known else set()
+            by_column.append([_cell(row, column, marked) for row in found.rows])
+        elif column == VERDICT:
+            by_column.append([verdicts.get(row.name, "-") for row in found.rows])
+        else:
+            by_column.append([str(row.finished) for row in found.rows])
+    return [list(cells) for cells in zip(*by_column, strict=True)]
+
+
+def _verdicts(found: Comparison) -> dict[str, str]:
+    """Per chosen configuration, how it stands against the best of its group."""
+    texts = {}
+    for group in sentences.groups(found):
+        rows = sentences.ranked(found, group)
+        for row in rows:
+            d = sentences.between(found, row, rows[0]) if len(rows) > 1 else None
+            texts[row.name] = d.verdict if d else "best" if row is rows[0] and rows[1:] else "-"
+    return texts
+
+
+def _title(column: Column | str) -> str:
+    return column.title if isinstance(column, Column) else column
 
 
 def _cell(row: Row, column: Column, marked: set[str]) -> str:
     found = row.metrics.get(column.metric)
     if found is None:
         return "-"
-    return format(found.mean, column.form) + ("*" if row.name in marked else "")
+    text = format(found.mean, column.form) + ("*" if row.name in marked else "")
+    if not column.spread or found.low is None or found.high is None:
+        return text
+    return f"{text} ±{(found.high - found.low) / 2:{column.form}}"
+
+
+def _baseline_cell(column: Column | str, metrics: dict[str, float]) -> str:
+    if isinstance(column, str) or column.metric not in metrics:
+        return "-"
+    return format(metrics[column.metric], column.form)
+
+
+def _numbers(found: Interval | None) -> list[float | int | str]:
+    values = [found.mean, found.low, found.high, found.sd, found.n] if found else [None] * 5
+    return ["" if value is None else value for value in values]
+
+
+def _cell_text(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _inline(text: str) -> str:
+    """Text in one cell or line of Markdown, with nothing in it taken for markup."""
+    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
+    return " ".join(escaped.split())

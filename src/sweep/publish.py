@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep import comparison, listing, verdict
+from sweep import comparison, findings, listing, reporting, verdict
 from sweep.outbox import Outbox
 from sweep.results import Comparison
 from sweep.run import Record
@@ -28,23 +28,32 @@ def conclude(console: Console, box: Outbox, records: Sequence[Record]) -> Compar
         box: Of the summary run; its folder gets the files.
         records: Of all runs.
     """
-    listing.print_table(console, comparison.table(records))
     try:
-        return _report(console, box, records)
-    except Exception as error:  # every library that reporting uses can fail in its own way
-        path = box.folder / "report_error.txt"
-        path.write_text(traceback.format_exc(), "utf-8")
-        _say(
-            console,
-            f"error: the runs are kept, but the comparison failed ({type(error).__name__}:"
-            f" {error}); details in {path}",
-        )
+        found = verdict.judge(records, verdict.saved_options(records), box.folder)
+    except Exception as error:  # nothing that fails here may cost the results
+        listing.print_comparison(console, comparison.untested(records))
+        _failed(console, box.folder, error)
         return None
+    listing.print_comparison(console, found)
+    say_verdict(console, found)
+    try:
+        _report(box, records, found)
+    except Exception as error:  # every library that reporting uses can fail in its own way
+        _failed(console, box.folder, error)
+        return None
+    return found
+
+
+def say_verdict(console: Console, found: Comparison) -> None:
+    """Print what to take, by which rule, and what to bear in mind."""
+    for line in [*verdict.text(found).splitlines(), *(f"note: {w}" for w in found.warnings)]:
+        _say(console, line)
 
 
 def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> None:
     """Tag the winner's runs in the store, and register its saved model."""
     try:
+        reporting.describe_runs(store, sweep_id, found)
         store.recommend(sweep_id, [run.run_id for run in verdict.winners(found)])
         for record in verdict.checkpoints(found):
             about = f"{record.params['data']}-{record.params['model']}"
@@ -56,17 +65,24 @@ def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> No
         _say(console, f"the recommended runs could not be marked in the store: {reason}")
 
 
-def _report(console: Console, box: Outbox, records: Sequence[Record]) -> Comparison:
-    found = verdict.judge(records, verdict.saved_options(records), box.folder)
-    for line in [*verdict.text(found).splitlines(), *(f"note: {w}" for w in found.warnings)]:
-        _say(console, line)
-    folder: Path = box.folder / "report"
-    listing.write(found.rows, folder)
-    (folder / "recommendation.json").write_text(verdict.to_json(found), "utf-8")
-    box.log([(comparison.rollup(found.rows), 0, time.time())])
-    box.describe(tags={"sweep.recommendation": verdict.text(found)[:5000]})
-    box.upload([folder])
-    return found
+def _report(box: Outbox, records: Sequence[Record], found: Comparison) -> None:
+    plan = findings.read_plan(box.folder)
+    reporting.write(found, records, plan, box.folder, reporting.saved_options(records))
+    box.log([(reporting.summary_metrics(found), 0, time.time())])
+    note = reporting.description(found, plan)
+    tags = {"sweep.recommendation": verdict.text(found)[:5000], "mlflow.note.content": note}
+    box.describe(tags=tags)
+    box.upload([box.folder / "report"])
+
+
+def _failed(console: Console, folder: Path, error: Exception) -> None:
+    path = folder / "report_error.txt"
+    path.write_text("".join(traceback.format_exception(error)), "utf-8")
+    _say(
+        console,
+        f"error: the runs are kept, but the comparison failed ({type(error).__name__}:"
+        f" {error}); details in {path}",
+    )
 
 
 def _say(console: Console, text: str) -> None:

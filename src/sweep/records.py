@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = "mlruns"
-FILES = ("record.json", "predictions.csv", "config.yaml", "freeze.json")
+FILES = (
+    *("record.json", "predictions.csv", "config.yaml", "freeze.json", "curves.jsonl"),
+    *("environment.json", "run.log"),
+)
 """What is fetched from a store that is elsewhere."""
 
 

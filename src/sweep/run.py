@@ -21,6 +21,7 @@ from sweep import checkpoint, environment, model, saving, table, track
 from sweep.config import SWEEP_WIDE, Config, ConfigError
 from sweep.data import Encoded, Splits, load_splits
 from sweep.device import precision_and_device
+from sweep.folder import fingerprint
 from sweep.freeze import FreezeReport, apply, describe
 from sweep.outbox import Outbox, write_atomically
 from sweep.tokens import Tokens, encode_splits
@@ -305,6 +306,7 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
     about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
     return {
         "sweep.key": spec.key,
+        "sweep.weights_fingerprint": fingerprint(spec.cfg.model),
         "sweep.trains": describe(spec.cfg.freeze),
         "sweep.layers": str(report.layers),
         "sweep.lowest_trained_depth": str(report.lowest_trained_depth),

@@ -153,7 +153,8 @@ class SweepSession:
             )
         elif found is not None:
             publish.mark(console, self.store, self.box.run_id, found)
-        listing.print_links(console, self.folder, self.store, [r.run_id for r in records])
+        ids = [record.run_id for record in records]
+        listing.print_links(console, self.folder, self.store, self.box.run_id, ids)
         return 130 if execution.interrupted else 1 if reasons or found is None else 0
 
 

@@ -15,7 +15,7 @@ import shlex
 import sqlite3
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,16 +195,50 @@ class Store:
         store = shlex.quote(self.uri)
         return f"mlflow ui --backend-store-uri {store} --host 127.0.0.1 --port 5000"
 
+    def share_view(self, sweep_id: str, columns: Sequence[str], order_by: str) -> None:
+        """Prepare MLflow's run list and charts for one sweep; `runs_url` opens them so.
+
+        By default the list shows no metric at all, and the charts of the summary run, of which
+        each holds one number, push those of the runs off the page.
+
+        Args:
+            sweep_id: Of the summary run.
+            columns: Metrics to show.
+            order_by: The metric to sort by, the highest first.
+        """
+        if self.uri is None:
+            return
+        view = {
+            "selectedColumns": [f"metrics.`{name}`" for name in columns],
+            "runsHiddenMode": "SHOWALL",
+            "searchFilter": f"tags.`sweep.id` = '{sweep_id}'",
+            "orderByKey": f"metrics.`{order_by}`",
+            "orderByAsc": False,
+        }
+        # The tag that the interface's own button for sharing a view writes.
+        key = f"mlflow.sharedViewState.{sweep_id}"
+        self.client.set_experiment_tag(self.experiment_id, key, json.dumps(view))
+
+    def runs_url(self, sweep_id: str) -> str:
+        """Address of MLflow's list of a sweep's runs, as `share_view` prepared it."""
+        if self.uri is None:
+            return ""
+        return (
+            f"{self._base()}/#/experiments/{self.experiment_id}/runs?viewStateShareKey={sweep_id}"
+        )
+
+    def _base(self) -> str:
+        base = self.uri if self.uri and self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return re.sub(r"//[^/]*@", "//", base).rstrip("/")  # no password on a screen
+
     def compare_url(self, run_ids: Sequence[str]) -> str:
         """Address of MLflow's page that compares these runs."""
         if self.uri is None:
             return ""
-        base = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        base = re.sub(r"//[^/]*@", "//", base)  # no password on a screen
         runs, experiments = (
             quote(json.dumps(list(ids))) for ids in (run_ids, [self.experiment_id])
         )
-        return f"{base.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}"
+        return f"{self._base()}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def dataset_inputs(splits: Splits, name: str, sources: Sources) -> list[dict[str, str]]:
@@ -314,6 +348,33 @@ def _sqlite_file(uri: str) -> Path | None:
             " sqlite:////DIR/FILE."
         )
     return file
+
+
+def existing_store(cfg: TrackingConfig, root: Path) -> Store | None:
+    """The store as far as there is one; unlike with `open_store`, nothing is created.
+
+    Raises:
+        ConfigError: It is there and cannot be read.
+    """
+    database = root.absolute() / "mlflow.db"
+    if not cfg.enabled or (not cfg.uri and not database.is_file()):
+        return None
+    check(cfg)
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    store = Store(cfg.uri or f"sqlite:///{database}", nested=cfg.nested)
+    try:
+        found = store.client.get_experiment_by_name(cfg.experiment_name)
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise ConfigError(
+            f"{store.uri} cannot be read: {reason}. Correct tracking.uri, or use tracking=none to"
+            " read folders alone."
+        ) from None
+    return None if found is None else replace(store, experiment_id=str(found.experiment_id))
 
 
 def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> str:
