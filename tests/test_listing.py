@@ -75,8 +75,8 @@ def test_no_letter_of_a_long_name_is_lost(width: int) -> None:
     assert LONG.replace(" ", "") in first_column.replace(" ", "")
 
 
-@pytest.mark.parametrize(("width", "tables"), [(80, 2), (160, 1)])
-def test_a_narrow_terminal_gets_two_tables(width: int, tables: int) -> None:
+@pytest.mark.parametrize(("width", "tables"), [(80, 3), (180, 1)])
+def test_a_narrow_terminal_gets_three_tables(width: int, tables: int) -> None:
     lines = printed(compared(row("none", **NUMBERS), row("full", **NUMBERS)), width)
     assert sum(line.startswith(" strategy") for line in lines) == tables
 
@@ -89,9 +89,16 @@ def test_the_best_of_a_column_has_a_mark_and_the_others_a_verdict() -> None:
         differences=[difference("full", "none", "worse")],
     )
     lines = printed(found)
-    assert [line.split()[1:] for line in lines[2:4]] == [
-        ["0.765*", "0.680", "±0.050", "0.700*", "±0.050", "worse", "3"],
-        ["0.765*", "0.700*", "±0.050", "0.700*", "±0.050", "best", "3"],
+    by_table = [[line.split()[1:] for line in lines[start : start + 2]] for start in (2, 6)]
+    assert by_table == [
+        [
+            ["12.345*", "0.765*", "0.700*", "12.345*", "0.680", "0.700*"],
+            ["12.345*", "0.765*", "0.700*", "12.345*", "0.700*", "0.700*"],
+        ],
+        [
+            ["0.680", "±0.050", "0.700*", "±0.050", "worse", "3"],
+            ["0.700*", "±0.050", "0.700*", "±0.050", "best", "3"],
+        ],
     ]
 
 
@@ -107,7 +114,7 @@ def test_baselines_are_told() -> None:
 def test_a_strategy_that_failed_says_so_and_why() -> None:
     failure = "bias: FAILED: DivergedError: [loss] became nan"
     lines = printed(compared(row("none", **NUMBERS), row("bias", (failure,))))
-    assert [line.split() for line in lines if line.startswith(" bias")] == [["bias", "failed"]] * 2
+    assert [line.split() for line in lines if line.startswith(" bias")] == [["bias", "failed"]] * 3
     assert failure in lines
 
 
@@ -170,12 +177,12 @@ def test_the_markdown_has_the_verdict_the_table_and_the_failures(tmp_path: Path)
     assert text.startswith("“none” alone has a result, 70.0 % \\[65.0, 75.0\\] test accuracy;")
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert table == [
-        "| strategy | trainable | share | val acc | test acc | test F1 | verdict | n | train s"
-        " | texts /s | peak MiB |",
-        "|---" + "|---:" * 10 + "|",
-        "| none | 177,858,054 | 100.00% | 0.765 | 0.700 ±0.050 | 0.700 ±0.050 | - | 3"
-        " | 12,912.3 | 12,346 | 123,457 |",
-        "| bias | - | - | - | - | - | - | 0 | - | - | - |",
+        "| strategy | trainable | share | val loss | val acc | val F1 | test loss | test acc"
+        " | test F1 | verdict | n | train s | texts /s | peak MiB |",
+        "|---" + "|---:" * 13 + "|",
+        "| none | 177,858,054 | 100.00% | 12.345 | 0.765 | 0.700 | 12.345 | 0.700 ±0.050"
+        " | 0.700 ±0.050 | - | 3 | 12,912.3 | 12,346 | 123,457 |",
+        "| bias | - | - | - | - | - | - | - | - | - | 0 | - | - | - |",
     ]
     assert text.splitlines()[-2:] == ["- w", "- bias: FAILED: x"]
 

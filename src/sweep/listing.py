@@ -6,7 +6,7 @@ import csv
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
@@ -32,15 +32,15 @@ class Column:
     """Show half the width of the interval behind the mean."""
 
 
-QUALITY = (
-    Column("eval_accuracy", "val acc", ".3f"),
-    Column("test_accuracy", "test acc", ".3f", spread=True),
-    Column("test_f1", "test F1", ".3f", spread=True),
-)
 VALIDATION = (
     Column("eval_loss", "val loss", ".3f"),
-    Column("eval_accuracy", "val acc", ".3f", spread=True),
-    Column("eval_f1", "val F1", ".3f", spread=True),
+    Column("eval_accuracy", "val acc", ".3f"),
+    Column("eval_f1", "val F1", ".3f"),
+)
+TEST = (
+    Column("test_loss", "test loss", ".3f"),
+    Column("test_accuracy", "test acc", ".3f"),
+    Column("test_f1", "test F1", ".3f"),
 )
 COST = (
     Column("train_runtime_s", "train s", ",.1f"),
@@ -59,15 +59,15 @@ Columns = Sequence[Column | str]
 def print_comparison(console: Console, found: Comparison) -> None:
     """Print one row per configuration, what trains, baselines and failures.
 
-    `*` marks the best mean of a column. Where one table would cut a cell, quality and cost come
-    as two.
+    `*` marks the best mean of a column. Where one table would cut a cell, means, intervals and
+    cost come as three.
     """
-    quality: Columns = (*_quality(found), VERDICT, SEEDS)
-    table = _table(found, (*SIZE, *quality, *COST))
+    table = _table(found, _all_columns(found))
     if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
         console.print(table)
     else:
-        console.print(_table(found, quality))
+        console.print(_table(found, (*VALIDATION, *_test(found))))
+        console.print(_table(found, (*map(_with_spread, _compared(found)), VERDICT, SEEDS)))
         console.print(_table(found, (*SIZE, *COST)))
     for row in {row.label: row for row in found.rows if row.trains}.values():
         share = row.metrics.get("trainable_fraction")
@@ -136,7 +136,7 @@ def write(found: Comparison, folder: Path) -> None:
 
 def markdown(found: Comparison) -> str:
     """The verdict, the table, the warnings and the failures."""
-    columns: Columns = (*SIZE, *_quality(found), VERDICT, SEEDS, *COST)
+    columns = _all_columns(found)
     verdict = [_inline(text) for text in sentences.verdict(found, words.load("en"))]
     lines = [
         *(line for text in verdict for line in (text, "")),
@@ -154,8 +154,23 @@ def markdown(found: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _quality(found: Comparison) -> tuple[Column, ...]:
-    return QUALITY if found.split == "test" else VALIDATION
+def _test(found: Comparison) -> tuple[Column, ...]:
+    return TEST if found.split == "test" else ()
+
+
+def _compared(found: Comparison) -> tuple[Column, ...]:
+    """Accuracy and F1 of the split that strategies are compared on."""
+    return (_test(found) or VALIDATION)[1:]
+
+
+def _with_spread(column: Column) -> Column:
+    return replace(column, spread=True)
+
+
+def _all_columns(found: Comparison) -> Columns:
+    compared = _compared(found)
+    scores = [_with_spread(c) if c in compared else c for c in (*VALIDATION, *_test(found))]
+    return (*SIZE, *scores, VERDICT, SEEDS, *COST)
 
 
 def _is_chosen(found: Comparison, row: Row) -> bool:
@@ -168,7 +183,7 @@ def _baseline_lines(found: Comparison) -> list[str]:
     for baseline in found.baselines:
         scores = [
             f"{column.title} {baseline.metrics[column.metric]:{column.form}}"
-            for column in _quality(found)
+            for column in _compared(found)
             if column.metric in baseline.metrics
         ]
         lines.append(f"without fine-tuning, {baseline.name}: {', '.join(scores)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,14 +118,29 @@ def _is_uri(root: str) -> bool:
 
 
 def _from_folder(folder: Path) -> list[Record]:
-    """Records below a sweep's folder, and those of runs that it took over from another sweep."""
-    paths = dict.fromkeys(sorted(folder.glob("*/record.json")))
+    """One record per run of the sweep, where there is one; of several tries the one that counts.
+
+    A run that was taken over from another sweep has its files there and its name here.
+    """
     try:
         planned = json.loads((folder / "sweep.json").read_text("utf-8"))["runs"]
-        paths |= dict.fromkeys(Path(run["folder"]) / "record.json" for run in planned)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a sweep from before it wrote its plan, or one that was cut short
-    return [record for path in paths if (record := read(path)) is not None]
+        runs = [(_best_try(Path(run["folder"])), run) for run in planned]
+    except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
+        paths = sorted(folder.glob("*/record.json"))
+        return [record for path in paths if (record := read(path)) is not None]
+    return [
+        replace(record, **{key: run[key] for key in ("name", "strategy", "swept") if key in run})
+        for record, run in runs
+        if record is not None
+    ]
+
+
+def _best_try(folder: Path) -> Record | None:
+    """The finished try of a run, or its last one."""
+    tries = [folder, *sorted(folder.parent.glob(f"{folder.name}_[0-9]*"))]
+    found = [record for path in tries if (record := read(path / "record.json")) is not None]
+    finished = [record for record in found if record.status == "FINISHED"]
+    return next(iter((finished or found)[::-1]), None)
 
 
 def _from_store(sweep: str | None, uri: str) -> list[Record]:

@@ -72,7 +72,7 @@ class SweepSession:
         """Do what is missing and report all; returns the exit status."""
         specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
         records = self._finished(specs)
-        self._write_down(specs)
+        self._write_down(specs, records)
         todo = {index: spec for index, spec in specs.items() if index not in records}
         console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
         cfg = checked[0].job.cfg
@@ -80,6 +80,7 @@ class SweepSession:
         execution = Execution(context, progress, cfg, gpus)
         execution.run(todo)
         records |= execution.records
+        self._write_down(specs, records)  # tries that failed have moved on to other folders
         return self._finish(console, execution, [records[i] for i in sorted(records)], len(specs))
 
     def _spec(self, checked: Checked, index: int) -> RunSpec:
@@ -107,7 +108,7 @@ class SweepSession:
         }
         return {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
 
-    def _write_down(self, specs: dict[int, RunSpec]) -> None:
+    def _write_down(self, specs: dict[int, RunSpec], records: dict[int, Record]) -> None:
         """Say which runs there will be, for reports on a sweep that was cut off."""
         about = {
             "id": self.box.run_id,
@@ -122,9 +123,9 @@ class SweepSession:
                     "strategy": spec.cfg.freeze.name,
                     "swept": spec.swept,
                     "key": spec.key,
-                    "folder": str(spec.folder),
+                    "folder": records[index].folder if index in records else str(spec.folder),
                 }
-                for spec in specs.values()
+                for index, spec in specs.items()
             ],
         }
         write_atomically(self.folder / SWEEP, json.dumps(about, indent=1))
