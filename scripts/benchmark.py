@@ -107,8 +107,10 @@ def again(bench: Bench, seed: int) -> Result:
     with empty_folder(bench) as folder:
         own = ["freeze=none", "trainer.max_steps=2", "trainer.logging_steps=1"]
         sweep(bench, folder, [*own, f"seed={seed}"])
-        shutil.rmtree(folder / "mlruns" / "sweeps")
-        (folder / "mlruns" / "mlflow.db").unlink()
+        (folder / "mlruns" / "cache").rename(folder / "cache")
+        shutil.rmtree(folder / "mlruns")  # or the sweep would take over what is finished
+        (folder / "mlruns").mkdir()
+        (folder / "cache").rename(folder / "mlruns" / "cache")
         return sweep(bench, folder, [*own, f"seed={seed}"])
 
 
