@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from sweep import presence
+from sweep import presence, worker
 from sweep.presence import present
 
 STAY = """
@@ -75,3 +76,19 @@ def test_a_device_belongs_to_one_sweep(tmp_path: Path, monkeypatch: pytest.Monke
             presence.device_lock(0).acquire(timeout=0)
         presence.device_lock(1).acquire(timeout=0).lock.release()
     presence.device_lock(0).acquire(timeout=0).lock.release()
+
+
+@pytest.mark.parametrize(
+    ("given", "number", "expected"),
+    [
+        pytest.param("", 1, "1", id="all-visible"),
+        pytest.param("3", 0, "3", id="one-left-by-a-scheduler"),
+        pytest.param("4,GPU-abc", 1, "GPU-abc", id="by-name"),
+    ],
+)
+def test_a_run_sees_its_own_gpu_alone(
+    given: str, number: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    worker._show_only(number)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected

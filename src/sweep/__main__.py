@@ -75,7 +75,8 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     ledger.close_silent(store)
     command = shlex.join(["python", "-m", "sweep", *argv])
     with SweepSession(ledger, store, command) as session:
-        return session.run(Console(), context, checked, found.gpus)
+        gpus = 0 if jobs[0].cfg.trainer.device == "cpu" else found.gpus
+        return session.run(Console(), context, checked, gpus)
 
 
 def _stop(*_: object) -> None:

@@ -96,7 +96,7 @@ def run_worker(connection: Connection, spec: RunSpec) -> None:
     stop = StopRequest()
     stop.listen()
     if spec.device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(spec.device)  # read when CUDA starts
+        _show_only(spec.device)
     ledger = Ledger(spec.root)
     try:
         with ledger.lock(spec.key).acquire(timeout=0):
@@ -169,6 +169,12 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
         failed = replace(record, status="FAILED", reason=reason)
         return Outcome(failed, faults.OTHER, faults.is_disk_full(error))
     return replace(outcome, record=record)
+
+
+def _show_only(number: int) -> None:
+    """Hide all GPUs but one from this process; counted among those that it may see now."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # read when CUDA starts, which it has not
+    os.environ["CUDA_VISIBLE_DEVICES"] = given.split(",")[number] if given else str(number)
 
 
 def _redirect_output(log: Path) -> None:
