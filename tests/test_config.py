@@ -297,7 +297,7 @@ def own(tmp_path: Path) -> Path:
 def test_own_options_stand_beside_the_built_in_ones(own: Path) -> None:
     jobs = compose_jobs(["freeze=mine,full", "model=tiny"], str(own))
     assert [job.cfg.freeze.parts for job in jobs] == [["attention"], []]
-    assert [job.cfg.learning_rate for job in jobs] == [1e-3, 3e-2]
+    assert [job.cfg.learning_rate for job in jobs] == [1e-3, 1e-1]
     assert jobs[0].cfg.model.parts == {"head": "cls.*"}
 
 

@@ -75,7 +75,7 @@ def test_it_ends_well_and_prints_one_row_per_strategy(swept: Any) -> None:
     assert "dropped: none" in found.stdout
     for name in ("attention", "full", "none"):
         rows = [line for line in found.stdout.splitlines() if line.startswith(f" {name} ")]
-        assert len(rows) == 2  # quality and cost, at 80 columns
+        assert len(rows) == 3  # means, intervals and cost, at 80 columns
 
 
 def test_it_prints_where_the_results_are_and_how_to_open_them(swept: Any) -> None:

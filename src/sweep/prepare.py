@@ -30,7 +30,7 @@ class Checked:
     key: str
     num_labels: int
     train_examples: int
-    data_fingerprint: str
+    data_fingerprint: str = ""
     sharing: int = 1
     """How many jobs read the same texts with the same model and strategy."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -137,8 +138,9 @@ class SweepSession:
         """Compare, report and close the summary run; returns the exit status."""
         listing.print_notes(console, records)
         found = publish.conclude(console, self.box, records)
-        failed = sum(record.status != "FINISHED" for record in records)
-        reasons = [f"{failed} of {planned} runs failed"] if failed else []
+        ends = Counter(record.status for record in records)
+        words = {"FAILED": "failed", "KILLED": "were stopped"}
+        reasons = [f"{ends[key]} of {planned} runs {x}" for key, x in words.items() if ends[key]]
         if planned > len(records):
             why = f" ({execution.why_ended})" if execution.why_ended else ""
             reasons.append(f"{planned - len(records)} of {planned} runs were not begun{why}")
