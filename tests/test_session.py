@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from sweep.__main__ import main
+from sweep.run import cores
 
 
 def records(root: Path) -> list[dict[str, Any]]:
@@ -173,3 +174,54 @@ def test_two_sweeps_at_once_train_every_key_once(overrides: list[str], tmp_path:
     runs = client.search_runs([experiment.experiment_id])
     kinds = Counter((run.data.tags["sweep.kind"], run.info.status) for run in runs)
     assert kinds == {("sweep", "FINISHED"): 2, ("run", "FINISHED"): 3}
+
+
+def test_two_jobs_run_at_once_and_say_that_their_times_were_contended(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = [text for text in overrides if text != "trainer=debug"]
+    command = ["tracking=none", "freeze=full,none", "jobs=2", "trainer.max_steps=300", *steps]
+    assert main(command) == 0
+    told = [x for x in capsys.readouterr().out.splitlines() if x.startswith("[")]
+    started = [i for i, line in enumerate(told) if line.endswith("started")]
+    finished = [i for i, line in enumerate(told) if "finished" in line]
+    assert max(started) < min(finished)
+    found = records(tmp_path)
+    assert [r["tags"].get("timing_contended") for r in found] == ["true", "true"]
+    assert {r["tags"]["sweep.num_threads"] for r in found} == {str(max(1, cores() // 2))}
+
+
+def test_a_stopped_sweep_goes_on_from_the_step_where_it_was(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    steps = ["trainer.max_steps=400", "trainer.num_threads=1", "trainer.logging_steps=20"]
+    command = ["freeze=none", *(text for text in overrides if text != "trainer=debug"), *steps]
+    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
+    for folder in (calm, stopped):
+        folder.mkdir()
+    with begin(stopped, *command) as process:
+        while not list(stopped.glob("mlruns/sweeps/*/*/curves.jsonl")):
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=120) == 130
+    (record,) = records(stopped)
+    assert record["status"] == "KILLED"
+    assert record["reason"].endswith("; the same command goes on from there")
+    for folder in (calm, stopped):
+        with begin(folder, *command) as process:
+            assert process.wait(timeout=300) == 0
+    (whole,), (pieces,) = records(calm), records(stopped)
+    assert pieces["key"] == whole["key"]
+    assert [note for note in pieces["notes"] if note.startswith("went on from step ")]
+    timed = ("_s", "per_second", "_mib")
+    first, second = (
+        {k: v for k, v in r["metrics"].items() if not k.endswith(timed)} for r in (whole, pieces)
+    )
+    assert first == second
+    assert curves(whole) == curves(pieces)
+
+
+def curves(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
+    """Points of a run's curves, without when they were made."""
+    lines = (Path(record["folder"]) / "curves.jsonl").read_text("utf-8").splitlines()
+    return [(point["step"], point["metrics"]) for point in map(json.loads, lines)]
