@@ -1,4 +1,4 @@
-"""Find each strategy's default learning rate: the same number of rates for every strategy.
+"""Find each strategy's default learning rate: about the same number of rates for each.
 
     python scripts/search_rates.py [STRATEGY ...] [KEY=VALUE ...]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 GRIDS = {
     "none": (5e-5, 1e-4, 2e-4, 4e-4),
-    "attention": (4e-4, 8e-4, 1.6e-3, 3.2e-3),
+    "attention": (2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3),
     "full": (1e-2, 3e-2, 1e-1, 3e-1),
     "top_layers": (2e-4, 5e-4, 1e-3, 2e-3),
     "all_layers": (5e-5, 1e-4, 2e-4, 4e-4),
