@@ -75,6 +75,7 @@ def test_exceptions_that_caused_each_other_end() -> None:
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
         (OSError(errno.EIO, "Input/output error"), False),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
         (ValueError("No space"), False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,10 @@ def _is_passing(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether there was no space left to write to."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # Libraries such as safetensors pass the system's words on in errors of their own.
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def kills_for_memory() -> int:
