@@ -100,7 +100,7 @@ def test_baselines_are_computed_once_per_sweep(finished: Record, tmp_path: Path)
 def test_the_verdict_has_baselines_and_the_options_of_the_sweep(
     finished: Record, tmp_path: Path
 ) -> None:
-    options = verdict.saved_options([finished])
+    options = verdict.settings([finished]).compare
     assert options == CompareConfig(margin=0.02)
     found = verdict.judge([finished], options, tmp_path)
     assert len(found.baselines) == 2

@@ -65,7 +65,8 @@ TYPED: dict[str, tuple[str, str]] = {
     ),
     "unknown option": (
         "--cfg",
-        "'--cfg' is no option. The options are --config-dir DIR, --help, --keys.",
+        "'--cfg' is no option. The options are --config-dir DIR, --help, --keys; sweep.plan has"
+        " --measure too.",
     ),
     "interval": (
         "seed=interval(0,1)",

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pages import make_run, make_sweep, store_sweep, write_record
 
 import sweep
-from sweep import gather, rebuild, reporting
+from sweep import comparison, gather, rebuild, reporting
 from sweep.config import ConfigError
 from sweep.data import load_splits
 from sweep.run import Record
@@ -150,7 +150,7 @@ def test_runs_on_other_data_are_told_apart(tmp_path: Path) -> None:
 def test_a_run_that_two_sweeps_share_counts_once(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", "none", 0, ("a", "b"))
     failed = Record("x", one.name, "none", "FAILED", key=one.key)
-    assert gather.unique([failed, one, one]) == [one]
+    assert comparison.unique([failed, one, one]) == [one]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweep import checks, gather, records, reporting, verdict
 from sweep.config import CompareConfig, Config, ConfigError, ReportConfig
 from sweep.results import Comparison
+from sweep.run import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +27,18 @@ def load_runs(sweep: Sweeps = None, root: str | Path = records.ROOT) -> pd.DataF
 
 def compare(sweep: Sweeps = None, root: str | Path = records.ROOT, **options: Any) -> Comparison:
     """As `sweep.compare`."""
-    found = [run for name in _names(sweep) for run in records.load(name, str(root))]
-    chosen = _options(verdict.saved_options(found), options)
-    keep = None
-    if "://" not in str(root) and len(_names(sweep)) == 1:
-        keep = records.sweep_folder(_names(sweep)[0], str(root))
+    found, keep = _gathered(_names(sweep), str(root))
+    chosen = _options(verdict.settings(found).compare, options)
     return verdict.judge(found, chosen, keep)
+
+
+def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[list[Record], Path | None]:
+    """Runs, and the folder of their sweep if they are of one on this machine."""
+    if len(names) == 1 or "://" in root:
+        keep = None if "://" in root else records.sweep_folder(names[0], root)
+        return [run for name in names for run in records.load(name, root)], keep
+    # Settings that differ between sweeps must not make runs look like replicates.
+    return gather.gather([str(name) for name in names], Path(root), None).records, None
 
 
 def report(
@@ -47,7 +54,7 @@ def report(
     errors = checks.check_values(Config(report=shown), prefix="report.")
     if errors:
         raise ConfigError(*errors)
-    chosen = _options(verdict.saved_options(found.records), options)
+    chosen = _options(verdict.settings(found.records).compare, options)
     found.folder.mkdir(parents=True, exist_ok=True)
     judged = verdict.judge(found.records, chosen, found.folder)
     return reporting.write(judged, found.records, found.plan, found.folder, shown)

@@ -129,7 +129,7 @@ def table(records: Sequence[Record]) -> list[Row]:
     """Group replicates and average them, in the order in which configurations were run."""
     grouped = _grouping_keys(records)
     groups: dict[str, list[Record]] = {}
-    for record in _unique(records):
+    for record in unique(records):
         groups.setdefault(configuration(record), []).append(record)
     return [_row(name, group, grouped) for name, group in groups.items()]
 
@@ -224,7 +224,7 @@ def _split(rows: Sequence[Row]) -> str:
     return "test" if not rows or any("test_accuracy" in row.metrics for row in rows) else "eval"
 
 
-def _unique(records: Sequence[Record]) -> list[Record]:
+def unique(records: Sequence[Record]) -> list[Record]:
     """Records without repetitions of one run, of which a finished one stands for all.
 
     The same choices with the same seed give the same numbers, so a repetition is no replicate.

@@ -24,7 +24,7 @@ from sweep.outbox import Outbox
 from sweep.processes import Context
 from sweep.progress import View
 from sweep.retries import next_try
-from sweep.run import Record, RunSpec, cores, unfinished, write_record
+from sweep.run import Record, RunSpec, cores, read_record, unfinished, write_record
 from sweep.worker import DELIVERY_S, Outcome, run_worker
 
 POLL_S = 0.5
@@ -214,6 +214,10 @@ class Execution:
         """Write down the end of a run whose process is gone."""
         task.process.join()
         spec = task.spec
+        done = read_record(spec.folder)
+        if done is not None and done.status == "FINISHED":
+            # It died while telling the store, which the next start completes; the result stands.
+            return done
         record = unfinished(spec, status, reason)
         # What cannot be written now is written by the next start, which finds the run dead.
         with contextlib.suppress(OSError):

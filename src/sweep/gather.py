@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from sweep import findings, records, track
+from sweep import comparison, findings, records, track
 from sweep.config import ConfigError
 from sweep.findings import Plan
 from sweep.run import Record
@@ -58,7 +58,7 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
         raise ConfigError(f"{', '.join(empty)}: no run of this sweep has left anything.")
     if len(found) == 1:
         return found[0]
-    merged = unique([record for sweep in found for record in sweep.records])
+    merged = comparison.unique([record for sweep in found for record in sweep.records])
     name_choices(merged)
     names = [sweep.plan.name for sweep in found]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
@@ -77,16 +77,6 @@ def newest(root: Path) -> list[Path]:
 
 def _is_sweep(folder: Path) -> bool:
     return (folder / "sweep.json").is_file() or any(folder.glob("*/record.json"))
-
-
-def unique(runs: Iterable[Record]) -> list[Record]:
-    """One record per run key: a sweep that reuses a run of another holds the same result."""
-    found: dict[str, Record] = {}
-    for index, record in enumerate(runs):
-        key = record.key or str(index)
-        if key not in found or found[key].status != "FINISHED":
-            found[key] = record
-    return list(found.values())
 
 
 def name_choices(runs: Sequence[Record]) -> None:

@@ -32,15 +32,12 @@ class Column:
     """Show half the width of the interval behind the mean."""
 
 
-VALIDATION = (
-    Column("eval_loss", "val loss", ".3f"),
-    Column("eval_accuracy", "val acc", ".3f"),
-    Column("eval_f1", "val F1", ".3f"),
-)
-TEST = (
-    Column("test_loss", "test loss", ".3f"),
-    Column("test_accuracy", "test acc", ".3f"),
-    Column("test_f1", "test F1", ".3f"),
+VALIDATION, TEST = (
+    tuple(
+        Column(f"{split}_{metric}", f"{title} {short}", ".3f")
+        for metric, short in (("loss", "loss"), ("accuracy", "acc"), ("f1", "F1"))
+    )
+    for split, title in (("eval", "val"), ("test", "test"))
 )
 COST = (
     Column("train_runtime_s", "train s", ",.1f"),

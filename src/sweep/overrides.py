@@ -144,7 +144,10 @@ def _problem(override: Override, groups: Groups) -> str:
 
 def _unreadable(text: str, reason: str) -> str:
     if text.startswith("-"):
-        return f"{text!r} is no option. The options are {', '.join(OPTIONS)}."
+        return (
+            f"{text!r} is no option. The options are {', '.join(OPTIONS)}; sweep.plan has"
+            " --measure too."
+        )
     return (
         f"{text!r} cannot be read ({reason.splitlines()[0]}). Write key=value, key=a,b to sweep,"
         " and quote values with special characters: key='\"a=b\"'."

@@ -29,7 +29,7 @@ def conclude(console: Console, box: Outbox, records: Sequence[Record]) -> Compar
         records: Of all runs.
     """
     try:
-        found = verdict.judge(records, verdict.saved_options(records), box.folder)
+        found = verdict.judge(records, verdict.settings(records).compare, box.folder)
     except Exception as error:  # nothing that fails here may cost the results
         listing.print_comparison(console, comparison.untested(records))
         _failed(console, box.folder, error)
@@ -67,7 +67,7 @@ def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> No
 
 def _report(box: Outbox, records: Sequence[Record], found: Comparison) -> None:
     plan = findings.read_plan(box.folder)
-    reporting.write(found, records, plan, box.folder, reporting.saved_options(records))
+    reporting.write(found, records, plan, box.folder, verdict.settings(records).report)
     box.log([(reporting.summary_metrics(found), 0, time.time())])
     note = reporting.description(found, plan)
     tags = {"sweep.recommendation": verdict.text(found)[:5000], "mlflow.note.content": note}

@@ -52,14 +52,6 @@ def texts_of(records: Sequence[Record], split: str) -> dict[str, str]:
     return {str(key): text for key, text in zip(part.ids, part.texts, strict=True)}
 
 
-def saved_options(records: Sequence[Record]) -> ReportConfig:
-    """How the sweep was asked to be reported; the defaults where that was not kept."""
-    for record in records:
-        if (Path(record.folder) / "config.yaml").exists():
-            return saved_config(Path(record.folder)).report
-    return ReportConfig()
-
-
 def description(found: Comparison, plan: Plan) -> str:
     """What the summary run's page says, in Markdown."""
     command = f"\n\n`{plan.command}`" if plan.command else ""

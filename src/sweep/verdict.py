@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import baselines, comparison
-from sweep.config import CompareConfig, ConfigError
+from sweep.config import CompareConfig, Config, ConfigError
 from sweep.results import Comparison, Row
 from sweep.run import Record, saved_config
 
@@ -39,12 +39,12 @@ def judge(records: Sequence[Record], options: CompareConfig, folder: Path | None
     return result
 
 
-def saved_options(records: Sequence[Record]) -> CompareConfig:
-    """What the sweep was asked to compare by; the defaults where that was not kept."""
+def settings(records: Sequence[Record]) -> Config:
+    """How the sweep was asked to compare and report; the defaults where that was not kept."""
     for record in records:
         if (Path(record.folder) / "config.yaml").exists():
-            return saved_config(Path(record.folder)).compare
-    return CompareConfig()
+            return saved_config(Path(record.folder))
+    return Config()
 
 
 def to_json(found: Comparison) -> str:
