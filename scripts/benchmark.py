@@ -38,6 +38,29 @@ GROWTH = {
     "layers": (1, 2, 4),
     "runs": (1, 3, 6),
 }
+Quantity = tuple[str, str]
+"""A measurement and one of its numbers."""
+RATIOS: dict[str, tuple[Quantity, Quantity, float]] = {
+    **{
+        f"{s}, training alone": ((f"notebook {s}", "train_s"), (f"sweep {s}", "train_s"), 1)
+        for s in STRATEGIES
+    },
+    "full, in the process": (("notebook full", "process_s"), ("sweep full", "process_s"), 1),
+    "nine runs of full": (("notebook full", "wall_s"), ("sweep nine", "wall_s"), 9),
+    **{
+        f"{s}, start to stored metrics": ((f"notebook {s}", "wall_s"), (f"sweep {s}", "wall_s"), 1)
+        for s in STRATEGIES
+    },
+    **{
+        f"{s}, training alone, over the Trainer's defaults": (
+            (f"trainer {s}", "train_s"),
+            (f"sweep {s}", "train_s"),
+            1,
+        )
+        for s in ("none", "attention", "full")
+    },
+}
+"""What is divided by what, and how often the first would have to be run."""
 BARS = {
     "none, training alone": (3.3, 4.5),
     "attention, training alone": (3.5, 5.0),
@@ -45,6 +68,7 @@ BARS = {
     "full, in the process": (10.0, 15.0),
     "nine runs of full": (40.0, 80.0),
 }
+"""Per ratio, what is wanted at least and what is aimed at."""
 Result = dict[str, Any]
 
 
@@ -240,84 +264,65 @@ def run(bench: Bench, measures: dict[str, Measure]) -> list[Result]:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(results[-1]) + "\n")
             print(", ".join(f"{k} {v:.4g}" for k, v in result.items() if isinstance(v, float)))
-            write_summary(bench, [r for r in results if r["key"][2:] == key[2:]])
     return results
 
 
 def write_summary(bench: Bench, results: Sequence[Result]) -> None:
     """Medians and ratios as JSON and Markdown."""
-    table = medians(results)
-    ratios, others = compare(table)
-    found = {"settings": settings_of(bench), "medians": table, "ratios": ratios, "others": others}
+    found = {
+        "settings": settings_of(bench),
+        "ratios": {name: spread(values) for name in RATIOS if (values := ratios(results, name))},
+        "others": {name: spread(values) for name, values in others(results).items() if values},
+        "medians": {
+            f"{name} {quantity}": spread([r[quantity] for r in results if r["name"] == name])
+            for name, quantity in dict.fromkeys(
+                (r["name"], k) for r in results for k, v in r.items() if isinstance(v, float)
+            )
+        },
+    }
     (bench.out / "summary.json").write_text(json.dumps(found, indent=1), "utf-8")
     (bench.out / "summary.md").write_text(markdown(found), "utf-8")
 
 
-def medians(results: Sequence[Result]) -> dict[str, dict[str, dict[str, float]]]:
-    """Per measurement and quantity: median, lowest, highest and count."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for name in dict.fromkeys(result["name"] for result in results):
-        own = [result for result in results if result["name"] == name]
-        for quantity in (k for k, v in own[0].items() if isinstance(v, float)):
-            values = [result[quantity] for result in own]
-            found.setdefault(name, {})[quantity] = {
-                "median": statistics.median(values),
-                "low": min(values),
-                "high": max(values),
-                "n": len(values),
-            }
-    return found
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, lowest, highest and count."""
+    middle = statistics.median(values)
+    return {"median": middle, "low": min(values), "high": max(values), "n": len(values)}
 
 
-def compare(table: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
-    """Ratios to the notebook and the Trainer, and what stands alone."""
+def by_repeat(results: Sequence[Result], wanted: Quantity) -> dict[int, float]:
+    """A quantity of one measurement, by the number of its repeat."""
+    name, quantity = wanted
+    own = [r for r in results if r["name"] == name and quantity in r]
+    return {r["key"][1]: r[quantity] for r in own}
 
-    def get(name: str, quantity: str) -> float | None:
-        found = table.get(name, {}).get(quantity)
-        return found["median"] if found else None
 
-    pairs = {
-        **{
-            f"{s}, training alone": (get(f"notebook {s}", "train_s"), get(f"sweep {s}", "train_s"))
-            for s in STRATEGIES
-        },
-        "full, in the process": (get("notebook full", "process_s"), get("sweep full", "process_s")),
-        "top_layers, in the process": (
-            get("notebook top_layers", "process_s"),
-            get("sweep top_layers", "process_s"),
-        ),
-        **{
-            f"{s}, start to stored metrics": (
-                get(f"notebook {s}", "wall_s"),
-                get(f"sweep {s}", "wall_s"),
-            )
-            for s in STRATEGIES
-        },
-        **{
-            f"{s}, training alone, over the Trainer's defaults": (
-                get(f"trainer {s}", "train_s"),
-                get(f"sweep {s}", "train_s"),
-            )
-            for s in ("none", "attention", "full")
-        },
+def ratios(results: Sequence[Result], name: str) -> list[float]:
+    """One of `RATIOS` per repeat in which both sides were measured."""
+    above, below, times = RATIOS[name]
+    ours = by_repeat(results, below)
+    return [times * v / ours[n] for n, v in by_repeat(results, above).items() if n in ours]
+
+
+def others(results: Sequence[Result]) -> dict[str, list[float]]:
+    """What is no ratio of two sides, per repeat."""
+    full = by_repeat(results, ("sweep full", "wall_s"))
+    later = by_repeat(results, ("sweep nine", "train_later_s"))
+    every = by_repeat(results, ("sweep nine", "wall_s"))
+    flops = by_repeat(results, ("sweep none", "flops"))
+    seconds = by_repeat(results, ("sweep none", "train_s"))
+    top = by_repeat(results, ("peak", "flop_per_s"))
+    first = by_repeat(results, ("sweep again", "first_step_s"))
+    return {
+        # With the evaluation of the run, but not its training.
+        "overhead per run beyond the first, s": [
+            (every[n] - full[n]) / 8 - later[n] for n in every if n in full
+        ],
+        "from typing to the first step, tokens cached, s": list(first.values()),
+        "achieved over measured bf16 matrix product, none": [
+            flops[n] / seconds[n] / top[n] for n in flops if n in top
+        ],
     }
-    one, all_nine = get("notebook full", "wall_s"), get("sweep nine", "wall_s")
-    pairs["nine runs of full"] = (one * 9 if one else None, all_nine)
-    ratios = {name: a / b for name, (a, b) in pairs.items() if a and b}
-    others = {}
-    alone, later = get("sweep full", "wall_s"), get("sweep nine", "train_later_s")
-    if all_nine and alone and later:
-        others["overhead per run beyond the first, s"] = (all_nine - alone) / 8 - later
-    if first := get("sweep again", "first_step_s"):
-        others["from typing to the first step, tokens cached, s"] = first
-    flops, seconds, top = (
-        get("sweep none", "flops"),
-        get("sweep none", "train_s"),
-        get("peak", "flop_per_s"),
-    )
-    if flops and seconds and top:
-        others["achieved over measured bf16 matrix product, none"] = flops / seconds / top
-    return ratios, others
 
 
 def settings_of(bench: Bench) -> dict[str, Any]:
@@ -338,19 +343,22 @@ def settings_of(bench: Bench) -> dict[str, Any]:
 def markdown(found: dict[str, Any]) -> str:
     """The summary as tables."""
     lines = [", ".join(f"{key} {value}" for key, value in found["settings"].items()), ""]
-    lines += ["| ratio | measured | at least | aim |", "|---|---|---|---|"]
+    lines += [
+        "| ratio | median | low | high | n | at least | aim |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, ratio in found["ratios"].items():
         least, aim = BARS.get(name, ("", ""))
-        lines.append(f"| {name} | {ratio:.1f}x | {least} | {aim} |")
-    lines += ["", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in found["others"].items()]
-    lines += ["", "| measured | quantity | median | low | high | n |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {quantity} | {v['median']:.4g} | {v['low']:.4g} | {v['high']:.4g} | {v['n']} |"
-        for name, quantities in found["medians"].items()
-        for quantity, v in quantities.items()
-    ]
+        lines.append(f"| {name} | {_cells(ratio, '.1f')} | {least} | {aim} |")
+    for kind, form in (("others", ".2f"), ("medians", ".4g")):
+        lines += ["", "| measured | median | low | high | n |", "|---|---|---|---|---|"]
+        lines += [f"| {name} | {_cells(v, form)} |" for name, v in found[kind].items()]
     return "\n".join(lines) + "\n"
+
+
+def _cells(found: dict[str, float], form: str) -> str:
+    values = " | ".join(f"{found[key]:{form}}" for key in ("median", "low", "high"))
+    return f"{values} | {found['n']}"
 
 
 def plot_growth(bench: Bench, results: Sequence[Result]) -> None:
@@ -415,11 +423,11 @@ def main() -> int:
         print(f"--only {args.only} names nothing that is measured: {names}", file=sys.stderr)
         return 2
     bench = prepare(args)
-    results = run(bench, measures)
+    results = [r for r in run(bench, measures) if r["key"][2:] == bench.key("", 0)[2:]]
     if args.growth:
         plot_growth(bench, results)
-    summary = bench.out / "summary.md"
-    print(summary.read_text("utf-8") if summary.exists() else "nothing was measured")
+    write_summary(bench, results)
+    print((bench.out / "summary.md").read_text("utf-8"))
     return 0
 
 

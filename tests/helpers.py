@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from sweep.compose import compose_jobs
 from sweep.config import Config, FreezeConfig
@@ -45,3 +48,15 @@ def of_folder(folder: Path, *, max_length: int = 32) -> Config:
     cfg.model.name_or_path = str(folder)
     cfg.data.max_length = max_length
     return cfg
+
+
+def script(name: str) -> ModuleType:
+    """A file of scripts/ as a module."""
+    path = Path(__file__).parents[1] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import script
 from scipy import stats
 from sklearn.metrics import f1_score
 
@@ -24,17 +23,7 @@ def by_seed(values: list[float]) -> Estimate:
 
 @pytest.fixture(scope="module")
 def simulate() -> Any:
-    """scripts/simulate.py as a module."""
-    path = Path(__file__).parents[1] / "scripts" / "simulate.py"
-    spec = importlib.util.spec_from_file_location("simulate", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["simulate"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script("simulate")
 
 
 # Shared cases.
