@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,8 +97,28 @@ def test_an_end_without_a_word_is_put_in_words(code: int, reason: str) -> None:
     assert death(code) == reason
 
 
-def test_kills_for_memory_are_counted() -> None:
-    assert faults.kills_for_memory() >= 0
+@pytest.mark.parametrize(
+    ("groups", "counter"),
+    [
+        pytest.param("0::/job\n", "sys/fs/cgroup/job/memory.events", id="version 2"),
+        pytest.param(
+            "4:cpu,memory:/job\n0::/\n",
+            "sys/fs/cgroup/memory/job/memory.oom_control",
+            id="version 1",
+        ),
+        pytest.param("0::/elsewhere\n", "proc/vmstat", id="the machine"),
+        pytest.param("", "proc/vmstat", id="no groups"),
+    ],
+)
+def test_kills_for_memory_are_counted(groups: str, counter: str, tmp_path: Path) -> None:
+    for name, content in {"proc/self/cgroup": groups, counter: "oom 9\noom_kill 3\n"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, "utf-8")
+    assert faults.kills_for_memory(tmp_path) == 3
+
+
+def test_where_kills_are_not_counted_there_are_none(tmp_path: Path) -> None:
+    assert faults.kills_for_memory(tmp_path) == 0
 
 
 Sized = Callable[[int, int], Config]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,15 +66,32 @@ def is_disk_full(error: BaseException) -> bool:
     return os.strerror(errno.ENOSPC) in str(error)
 
 
-def kills_for_memory() -> int:
-    """How many processes the kernel has killed in this control group for want of memory."""
-    try:
-        group = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].rpartition(":")[2]
-        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
-    except (OSError, IndexError):
-        return 0
-    counts = dict(line.split() for line in events.splitlines())
-    return int(counts.get("oom_kill", 0))
+def kills_for_memory(root: Path = Path("/")) -> int:
+    """How many processes the kernel has killed for want of memory.
+
+    In this control group where groups are counted (version 1 or 2), else on this machine.
+
+    Args:
+        root: Where /proc and /sys are.
+    """
+    for counter in _counters(root):
+        with contextlib.suppress(OSError):
+            for line in counter.read_text("utf-8").splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+def _counters(root: Path) -> Iterator[Path]:
+    """The files that may have the count, the most specific first."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                yield root / f"sys/fs/cgroup/memory{group}/memory.oom_control"
+            if not controllers:
+                yield root / f"sys/fs/cgroup{group}/memory.events"
+    yield root / "proc/vmstat"
 
 
 def death(code: int | None) -> str:
