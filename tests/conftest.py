@@ -182,12 +182,12 @@ OPEN = """
 import multiprocessing, sys
 from pathlib import Path
 import mlflow, sqlalchemy.dialects.sqlite
-from sweep import track
+from sweep import opening
 from sweep.config import TrackingConfig
 
 def open_it(barrier):
     barrier.wait()
-    track.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
+    opening.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
 
 context = multiprocessing.get_context("fork")
 barrier = context.Barrier(4)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep import track
+from sweep import opening
 from sweep.config import TrackingConfig
 from sweep.run import Record
 from sweep.track import Store
@@ -77,7 +77,7 @@ def make_run(
 
 def store_sweep(records: Sequence[Record], name: str, root: Path) -> tuple[Store, str]:
     """Put runs into a new MLflow store below a folder; returns it and the summary run's id."""
-    store = track.open_store(TrackingConfig(uri=None), root)
+    store = opening.open_store(TrackingConfig(uri=None), root)
     sweep_id = store.create_run(name, {"sweep.kind": "sweep"})
     for record in records:
         tags = {"sweep.kind": "run", "sweep.id": sweep_id}

@@ -42,6 +42,8 @@ ORDER = (
     "cut",
     "features",
     "track",
+    "opening",
+    "stored",
     "outbox",
     "checkpoint",
     "stopping",
@@ -101,11 +103,12 @@ OWNERS = {
     "hydra": {"config", "overrides", "compose"},
     "jinja2": {"pages"},
     "matplotlib": {"plots"},
-    "mlflow": {"track", "preload"},  # preload loads it for the processes to come
+    # track writes, opening opens, stored reads; preload loads it for the processes to come.
+    "mlflow": {"track", "opening", "stored", "preload"},
     "omegaconf": {"config", "compose", "reference", "run"},  # run writes config.yaml with it
     "peft": {"adapters"},
     "scipy": {"comparison", "inference"},
-    "sqlalchemy": {"track"},
+    "sqlalchemy": {"opening"},
     "transformers.Trainer": {"train"},
     "transformers.TrainingArguments": {"train"},
 }

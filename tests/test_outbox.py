@@ -14,7 +14,7 @@ import pytest
 from filelock import Timeout
 from stores import FakeStore, Server
 
-from sweep import outbox, track
+from sweep import opening, outbox
 from sweep.config import TrackingConfig
 from sweep.outbox import ENTRIES, STATE, Outbox
 from sweep.track import Store
@@ -205,7 +205,7 @@ def test_mlflow_has_every_point_once_after_lost_answers(
     root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "PAUSES_S", (0.01,))
-    real = track.open_store(TrackingConfig(uri=None, experiment_name="lost answers"), root)
+    real = opening.open_store(TrackingConfig(uri=None, experiment_name="lost answers"), root)
     box = Outbox(folder, Forgetful(real.uri, real.experiment_id))
     box.create("none", {"sweep.host": "here"})
     box.log([({"train_loss": 1.5}, 1, 100.0), ({"train_loss": 0.5}, 2, 101.0)])

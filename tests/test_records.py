@@ -12,7 +12,7 @@ import pytest
 from made import write_run, write_sweep
 
 import sweep
-from sweep import records, track
+from sweep import opening, records, stored, track
 from sweep.config import ConfigError, TrackingConfig
 from sweep.run import Record
 
@@ -29,10 +29,10 @@ def root(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def filed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The same in an MLflow store; its address, and the id of the sweep."""
     root = tmp_path_factory.mktemp("stored")
-    store = track.open_store(TrackingConfig(uri=None), root)
+    store = opening.open_store(TrackingConfig(uri=None), root)
     sweep_id = store.create_run("one", {"sweep.kind": "sweep"})
     for record in write_sweep(root, {"none": 0.8, "full": 0.6}):
         run_id = store.create_run(record.name, {"sweep.id": sweep_id})
@@ -109,8 +109,8 @@ def test_a_folder_without_sweeps_is_told(tmp_path: Path) -> None:
 # The store.
 
 
-def test_runs_of_a_store_are_read_with_their_files(stored: tuple[str, str]) -> None:
-    uri, sweep_id = stored
+def test_runs_of_a_store_are_read_with_their_files(filed: tuple[str, str]) -> None:
+    uri, sweep_id = filed
     found = records.load(sweep_id, uri)
     assert [(r.name, r.strategy, r.status) for r in found[-2:]] == [
         ("full seed=2", "full", "FINISHED"),
@@ -122,15 +122,15 @@ def test_runs_of_a_store_are_read_with_their_files(stored: tuple[str, str]) -> N
     assert (Path(found[0].folder) / "predictions.csv").exists()
 
 
-def test_a_sweep_of_a_store_goes_by_its_name_too(stored: tuple[str, str]) -> None:
-    uri, sweep_id = stored
-    assert track.sweeps(uri) == [(sweep_id, "one")]
+def test_a_sweep_of_a_store_goes_by_its_name_too(filed: tuple[str, str]) -> None:
+    uri, sweep_id = filed
+    assert stored.sweeps(uri) == [(sweep_id, "one")]
     assert len(records.load("one", uri)) == len(records.load(None, uri)) == 7
 
 
-def test_a_sweep_that_a_store_lacks_is_told(stored: tuple[str, str]) -> None:
+def test_a_sweep_that_a_store_lacks_is_told(filed: tuple[str, str]) -> None:
     with pytest.raises(ConfigError, match="There is no sweep 'three'"):
-        records.load("three", stored[0])
+        records.load("three", filed[0])
 
 
 def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:
@@ -142,19 +142,19 @@ def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         records.load(None, f"sqlite:///{tmp_path}/text.db")
 
 
-def test_a_store_gives_the_same_verdict_as_the_folders(stored: tuple[str, str], root: str) -> None:
-    from_store, from_folder = sweep.compare(root=stored[0]), sweep.compare(root=root)
+def test_a_store_gives_the_same_verdict_as_the_folders(filed: tuple[str, str], root: str) -> None:
+    from_store, from_folder = sweep.compare(root=filed[0]), sweep.compare(root=root)
     assert from_store.differences == from_folder.differences
     assert len(from_store.differences) == 2
 
 
-def test_marks_of_an_earlier_recommendation_go(stored: tuple[str, str]) -> None:
-    uri, sweep_id = stored
-    store = track.Store(uri, track.sweeps(uri) and experiment_of(uri, sweep_id))
-    ids = [run.run_id for run in track.runs(uri, sweep_id)]
+def test_marks_of_an_earlier_recommendation_go(filed: tuple[str, str]) -> None:
+    uri, sweep_id = filed
+    store = track.Store(uri, stored.sweeps(uri) and experiment_of(uri, sweep_id))
+    ids = [run.run_id for run in stored.runs(uri, sweep_id)]
     for marked in (ids[:2], ids[1:3]):
         store.recommend(sweep_id, marked)
-        found = [r.run_id for r in track.runs(uri, sweep_id) if "sweep.recommended" in r.tags]
+        found = [r.run_id for r in stored.runs(uri, sweep_id) if "sweep.recommended" in r.tags]
         assert found == marked
 
 
@@ -162,10 +162,10 @@ def experiment_of(uri: str, run_id: str) -> str:
     return str(track.Store(uri).client.get_run(run_id).info.experiment_id)
 
 
-def test_a_saved_model_is_registered_with_an_alias(stored: tuple[str, str], tmp_path: Path) -> None:
-    uri, sweep_id = stored
+def test_a_saved_model_is_registered_with_an_alias(filed: tuple[str, str], tmp_path: Path) -> None:
+    uri, sweep_id = filed
     store = track.Store(uri, experiment_of(uri, sweep_id))
-    first, second = (run.run_id for run in track.runs(uri, sweep_id)[:2])
+    first, second = (run.run_id for run in stored.runs(uri, sweep_id)[:2])
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     store.upload(first, [tmp_path / "model"])
@@ -174,7 +174,7 @@ def test_a_saved_model_is_registered_with_an_alias(stored: tuple[str, str], tmp_
         version = store.client.get_model_version_by_alias("sweep-d_x-m_1", "recommended")
         assert version.run_id == run_id
     assert len(store.client.search_model_versions("name = 'sweep-d_x-m_1'")) == 2
-    assert (track.fetch(uri, first, [], tmp_path) / "model" / "config.json").exists()
+    assert (stored.fetch(uri, first, [], tmp_path) / "model" / "config.json").exists()
 
 
 # The notebook.

@@ -16,7 +16,7 @@ import pytest
 from helpers import compose
 from mlflow.exceptions import MlflowException
 
-from sweep import comparison, table, track
+from sweep import comparison, opening, table, track
 from sweep.comparison import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
 from sweep.data import Split, Splits
@@ -26,7 +26,7 @@ from sweep.track import RefusedError, Store
 @pytest.fixture
 def store(root: Path, request: pytest.FixtureRequest) -> Store:
     """An experiment of its own for each test."""
-    return track.open_store(TrackingConfig(uri=None, experiment_name=request.node.name), root)
+    return opening.open_store(TrackingConfig(uri=None, experiment_name=request.node.name), root)
 
 
 def read(store: Store, run_id: str) -> Any:
@@ -49,13 +49,13 @@ def test_the_default_store_is_sqlite_that_can_be_read_while_written(root: Path) 
 
 def test_the_address_is_absolute(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
-    store = track.open_store(TrackingConfig(uri=None), Path(root.name))
+    store = opening.open_store(TrackingConfig(uri=None), Path(root.name))
     assert store.uri == f"sqlite:///{root}/mlflow.db"
 
 
 def test_opening_again_finds_the_same_experiment(root: Path) -> None:
     first, again, other = (
-        track.open_store(TrackingConfig(uri=None, experiment_name=name), root)
+        opening.open_store(TrackingConfig(uri=None, experiment_name=name), root)
         for name in ("one", "one", "two")
     )
     assert first == again
@@ -67,7 +67,7 @@ def test_four_processes_may_open_a_fresh_store_at_once(
 ) -> None:
     root, outcome = opened_by_four
     assert (outcome.returncode, outcome.stderr) == (0, "")
-    store = track.open_store(TrackingConfig(uri=None), root)
+    store = opening.open_store(TrackingConfig(uri=None), root)
     assert len(store.client.search_runs([store.experiment_id])) == 4
 
 
@@ -75,7 +75,7 @@ def test_a_deleted_experiment_is_a_config_error(store: Store, root: Path) -> Non
     name = store.client.get_experiment(store.experiment_id).name
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(ConfigError) as caught:
-        track.open_store(TrackingConfig(uri=None, experiment_name=name), root)
+        opening.open_store(TrackingConfig(uri=None, experiment_name=name), root)
     assert caught.value.messages == (
         f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
         " another name.",
@@ -93,7 +93,7 @@ def test_a_deleted_experiment_is_a_config_error(store: Store, root: Path) -> Non
 )
 def test_an_address_that_cannot_be_used_is_a_config_error(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        track.open_store(TrackingConfig(uri=uri), tmp_path)
+        opening.open_store(TrackingConfig(uri=uri), tmp_path)
     (message,) = caught.value.messages
     assert message.startswith(f"tracking.uri={uri!r} cannot be used: ")
     assert message.endswith(" Correct tracking.uri or tracking.experiment_name.")
@@ -110,7 +110,7 @@ def test_a_damaged_default_store_is_told_by_its_file(
         with contextlib.closing(sqlite3.connect(file)) as connection:
             connection.execute("CREATE TABLE experiments (a INTEGER)")
     with pytest.raises(ConfigError) as caught:
-        track.open_store(TrackingConfig(uri=None), tmp_path)
+        opening.open_store(TrackingConfig(uri=None), tmp_path)
     (message,) = caught.value.messages
     assert message.startswith(f"{file} cannot be used: (sqlite3.")
     assert message.endswith(
@@ -140,7 +140,7 @@ def test_a_damaged_default_store_is_told_by_its_file(
 )
 def test_a_database_without_a_file_is_told(uri: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        track.open_store(TrackingConfig(uri=uri), tmp_path)
+        opening.open_store(TrackingConfig(uri=uri), tmp_path)
     assert caught.value.messages == (f"tracking.uri={uri!r}{complaint}",)
 
 
@@ -155,10 +155,10 @@ def test_a_given_database_is_opened_like_the_default_one(
         source.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE")
     locked: list[str] = []
-    lock = track.FileLock
-    monkeypatch.setattr(track, "FileLock", lambda path: [locked.append(path), lock(path)][1])
+    lock = opening.FileLock
+    monkeypatch.setattr(opening, "FileLock", lambda path: [locked.append(path), lock(path)][1])
     monkeypatch.chdir(tmp_path)
-    track.open_store(TrackingConfig(uri="sqlite:///given.db"), root)
+    opening.open_store(TrackingConfig(uri="sqlite:///given.db"), root)
     assert journal_mode(given) == "wal"
     assert locked == [f"{given}.lock"]
 
@@ -175,19 +175,19 @@ def test_an_experiment_that_another_sweep_has_just_made_is_used(
         return look(client, name) if next(looks, True) else None
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", not_yet_there)
-    assert track.open_store(TrackingConfig(uri=None, experiment_name=name), root) == store
+    assert opening.open_store(TrackingConfig(uri=None, experiment_name=name), root) == store
 
 
 def test_artifacts_of_a_given_database_go_under_the_root_too(root: Path, tmp_path: Path) -> None:
     cfg = TrackingConfig(uri=f"sqlite:///{root}/mlflow.db", experiment_name="given database")
-    store = track.open_store(cfg, tmp_path)
+    store = opening.open_store(cfg, tmp_path)
     location = store.client.get_experiment(store.experiment_id).artifact_location
     assert location == (tmp_path / "artifacts").as_uri()
 
 
 def test_a_server_that_does_not_answer_is_a_config_error() -> None:
     with pytest.raises(ConfigError) as caught:
-        track.check(TrackingConfig(uri="http://127.0.0.1:9"))
+        opening.check(TrackingConfig(uri="http://127.0.0.1:9"))
     assert caught.value.messages == (
         "tracking.uri='http://127.0.0.1:9' does not answer ([Errno 111] Connection refused). Start"
         " the server, correct the address, or use tracking=local.",
@@ -202,7 +202,7 @@ def test_a_server_that_does_not_answer_is_a_config_error() -> None:
     ],
 )
 def test_only_servers_are_asked_whether_they_answer(cfg: TrackingConfig) -> None:
-    track.check(cfg)
+    opening.check(cfg)
 
 
 # Runs.
@@ -433,7 +433,7 @@ def test_mlflow_knows_where_each_split_is_from(
 
 
 def test_without_tracking_no_store_is_made(tmp_path: Path) -> None:
-    store = track.open_store(TrackingConfig(enabled=False, uri=None), tmp_path)
+    store = opening.open_store(TrackingConfig(enabled=False, uri=None), tmp_path)
     assert store == Store(None)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,7 @@ import pytest
 from made import write_run, write_sweep
 from rich.console import Console
 
-from sweep import comparison, publish, track, verdict
+from sweep import comparison, opening, publish, track, verdict
 from sweep.config import CompareConfig, TrackingConfig
 from sweep.outbox import Outbox
 from sweep.results import Comparison
@@ -93,7 +93,7 @@ def test_a_comparison_that_fails_costs_no_results(
 
 
 def test_runs_of_the_winner_are_marked_in_the_store(tmp_path: Path, console: Console) -> None:
-    store = track.open_store(TrackingConfig(uri=None), tmp_path)
+    store = opening.open_store(TrackingConfig(uri=None), tmp_path)
     box = Outbox(tmp_path, store)
     box.create("one", {"sweep.kind": "sweep"})
     box.deliver()

@@ -60,15 +60,15 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 
     from rich.console import Console
 
-    from sweep import prepare, processes, track
+    from sweep import opening, prepare, processes
     from sweep.ledger import Ledger
     from sweep.session import SweepSession
 
     context = processes.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
-    track.load(jobs[0].cfg.tracking)  # while the server is busy with libraries of its own
+    opening.load(jobs[0].cfg.tracking)  # while the server is busy with libraries of its own
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
-    store = track.open_store(jobs[0].cfg.tracking, prepare.ROOT)
+    store = opening.open_store(jobs[0].cfg.tracking, prepare.ROOT)
     ledger = Ledger(prepare.ROOT.absolute())
     ledger.close_dead()
     ledger.deliver(DELIVERY_S)

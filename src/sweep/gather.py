@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from sweep import comparison, findings, records, track
+from sweep import comparison, findings, records, stored
 from sweep.config import ConfigError
 from sweep.findings import Plan
 from sweep.run import Record
@@ -137,7 +137,7 @@ def _id_in(store: Store | None, name: str) -> str:
     """Id of the summary run of this name or id, the newest if there are several."""
     if store is None or store.uri is None:
         return ""
-    found = [key for key, known in track.sweeps(store.uri) if name in (key, known)]
+    found = [key for key, known in stored.sweeps(store.uri) if name in (key, known)]
     return found[-1] if found else ""
 
 

@@ -10,7 +10,7 @@ import mlflow  # noqa: F401
 import torch
 import transformers
 
-from sweep import adapters, environment, features, metrics, plots, run, track, train  # noqa: F401
+from sweep import adapters, environment, features, metrics, opening, plots, run, train  # noqa: F401
 
 # A scheduler signals the whole group; the runs answer for themselves, the server outlives them.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweep import data, folder, run, track
+from sweep import data, folder, opening, run
 from sweep.compose import Job
 from sweep.config import ConfigError
 
@@ -57,7 +57,7 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
     checked = []
     for job in jobs:
         cfg = job.cfg
-        once(f"tracking {cfg.tracking}", track.check, cfg.tracking)
+        once(f"tracking {cfg.tracking}", opening.check, cfg.tracking)
         splits = once(f"data {cfg.data}", data.load_splits, cfg.data)
         weights = once(f"model {cfg.model}", folder.fingerprint, cfg.model)
         if weights is not None:

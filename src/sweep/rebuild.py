@@ -70,9 +70,9 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
 
     from rich.console import Console
 
-    from sweep import gather, listing, prepare, publish, reporting, track, verdict
+    from sweep import gather, listing, opening, prepare, publish, reporting, verdict
 
-    store = track.existing_store(job.cfg.tracking, prepare.ROOT)
+    store = opening.existing_store(job.cfg.tracking, prepare.ROOT)
     console = Console()
     found = gather.gather(names, prepare.ROOT, store)
     found.folder.mkdir(parents=True, exist_ok=True)

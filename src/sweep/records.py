@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import track
+from sweep import stored
 from sweep.config import ConfigError
 from sweep.run import Record
 
@@ -34,7 +34,7 @@ def find_sweeps(root: str = ROOT) -> list[str]:
         ConfigError: There is no such folder or store.
     """
     if _is_uri(root):
-        return [name for _, name in track.sweeps(root)]
+        return [name for _, name in stored.sweeps(root)]
     folder = Path(root) / "sweeps"
     if not folder.is_dir():
         raise ConfigError(
@@ -144,18 +144,18 @@ def _best_try(folder: Path) -> Record | None:
 
 
 def _from_store(sweep: str | None, uri: str) -> list[Record]:
-    sweeps = track.sweeps(uri)
+    sweeps = stored.sweeps(uri)
     chosen = [key for key, name in sweeps if sweep in (None, key, name)]
     if not chosen:
         shown = ", ".join(name for _, name in sweeps[-5:]) or "none"
         raise ConfigError(f"There is no sweep {sweep!r} in {uri!r}. The newest are: {shown}.")
     folder = Path(tempfile.mkdtemp(prefix="sweep-"))
-    return [_from_run(run, folder / run.run_id, uri) for run in track.runs(uri, chosen[-1])]
+    return [_from_run(run, folder / run.run_id, uri) for run in stored.runs(uri, chosen[-1])]
 
 
-def _from_run(run: track.StoredRun, folder: Path, uri: str) -> Record:
+def _from_run(run: stored.StoredRun, folder: Path, uri: str) -> Record:
     """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
-    place = track.fetch(uri, run.run_id, FILES, folder)
+    place = stored.fetch(uri, run.run_id, FILES, folder)
     written = read(place / "record.json")
     record = written or Record(run.run_id, run.name, run.params.get("freeze", run.name), "")
     record.run_id, record.status = run.run_id, run.status

@@ -1,30 +1,23 @@
-"""The record of sweeps and runs in MLflow, the only module that imports it.
+"""The record of sweeps and runs in MLflow: what is written to it, and where to look at it.
 
 A `Store` is a plain address that can be sent to another process. With tracking switched off it
-has none, and every call does nothing.
+has none, and every call does nothing. `opening` makes one, `stored` reads runs back.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import shlex
-import sqlite3
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlparse
-from urllib.request import url2pathname
+from urllib.parse import quote
 
-from filelock import FileLock
-
-from sweep.config import ConfigError, TrackingConfig
 from sweep.data import NAMES, Splits
 
 if TYPE_CHECKING:
@@ -33,14 +26,12 @@ if TYPE_CHECKING:
 # Read when mlflow is imported; its defaults print a line per run and send usage data.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
-"""Per split, the type and the fields of its source; see `table.sources`."""
-
-
 # Whoever delivers has its own patience; mlflow would hold a process for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
+"""Per split, the type and the fields of its source; see `table.sources`."""
 IDENTITY = ("sweep.place", "sweep.host")
 """Tags that no two runs share."""
 REFUSALS = (
@@ -178,15 +169,13 @@ class Store:
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
         known = self.client.search_model_versions(f"run_id = '{run_id}'")
         versions = [v.version for v in known if v.name == full]
-        version = versions[0] if versions else self._version(full, source, run_id, text)
-        self.client.set_registered_model_alias(full, "recommended", str(version))
+        if not versions:
+            made = self.client.create_model_version(
+                full, source, run_id, description=text[:5000], await_creation_for=0
+            )
+            versions = [made.version]
+        self.client.set_registered_model_alias(full, "recommended", str(versions[0]))
         return full
-
-    def _version(self, name: str, source: str, run_id: str, text: str) -> str:
-        made = self.client.create_model_version(
-            name, source, run_id, description=text[:5000], await_creation_for=0
-        )
-        return str(made.version)
 
     def ui_command(self) -> str:
         """What opens the web interface."""
@@ -273,233 +262,3 @@ def _sorted_errors() -> Iterator[None]:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace('"', "") + '"'
-
-
-def check(cfg: TrackingConfig) -> None:
-    """Complain within seconds about a server that does not answer.
-
-    MLflow itself retries for minutes.
-    """
-    if not cfg.enabled or not cfg.uri or not cfg.uri.startswith("http"):
-        return
-    try:
-        urllib.request.urlopen(f"{cfg.uri.rstrip('/')}/health", timeout=5)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise ConfigError(
-            f"tracking.uri={cfg.uri!r} does not answer ({reason}). Start the server, correct the"
-            " address, or use tracking=local."
-        ) from None
-
-
-def load(cfg: TrackingConfig) -> None:
-    """Import MLflow, which takes seconds, if it will be needed."""
-    if cfg.enabled:
-        import mlflow  # noqa: F401
-
-
-def open_store(cfg: TrackingConfig, root: Path) -> Store:
-    """Create or open the store, once per sweep and before its first run.
-
-    A fresh SQLite file that several processes open at once breaks for good, so it is made under
-    a lock; WAL lets runs write while others read. Both hold for a file that the user names, too.
-    """
-    if not cfg.enabled:
-        return Store(None)
-    import mlflow  # noqa: F401  # sets the level of its loggers, so they are silenced after it
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Logs the traceback of an error that it raises, and that is told below in one sentence.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    uri = cfg.uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
-    database = _sqlite_file(uri)
-    # A server knows where its artifacts go; a database would put them into the current directory.
-    artifacts = None if uri.startswith("http") else (root.absolute() / "artifacts").as_uri()
-    with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
-        experiment = _experiment(uri, cfg, artifacts)
-        if database:
-            with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-    return Store(uri, experiment, cfg.nested)
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite address, or None for any other.
-
-    Raises:
-        ConfigError: It names no file, or one in a folder that is not there or not writable.
-    """
-    if not uri.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    name = make_url(uri).database
-    if not name or name == ":memory:":
-        raise ConfigError(
-            f"tracking.uri={uri!r} names no file, and runs are other processes, which could not"
-            " see it. Use sqlite:///FILE."
-        )
-    file = Path(name).absolute()
-    if not os.access(file.parent, os.W_OK):
-        raise ConfigError(
-            f"tracking.uri={uri!r}: the folder {file.parent} is not there, or cannot be written."
-            " Make it, or correct tracking.uri; an absolute path has four slashes,"
-            " sqlite:////DIR/FILE."
-        )
-    return file
-
-
-def existing_store(cfg: TrackingConfig, root: Path) -> Store | None:
-    """The store as far as there is one; unlike with `open_store`, nothing is created.
-
-    Raises:
-        ConfigError: It is there and cannot be read.
-    """
-    database = root.absolute() / "mlflow.db"
-    if not cfg.enabled or (not cfg.uri and not database.is_file()):
-        return None
-    check(cfg)
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    store = Store(cfg.uri or f"sqlite:///{database}", nested=cfg.nested)
-    try:
-        found = store.client.get_experiment_by_name(cfg.experiment_name)
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ConfigError(
-            f"{store.uri} cannot be read: {reason}. Correct tracking.uri, or use tracking=none to"
-            " read folders alone."
-        ) from None
-    return None if found is None else replace(store, experiment_id=str(found.experiment_id))
-
-
-def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> str:
-    """Id of the experiment, which is created if there is none."""
-    name = cfg.experiment_name
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        client = MlflowClient(uri)
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            _create_experiment(client, name, artifacts)
-            found = client.get_experiment_by_name(name)
-            assert found is not None, "there is one now, made here or by another sweep"
-    except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: no driver
-        reason = " ".join(str(error).split()).partition(" [SQL: ")[0][:300].rstrip(".")
-        if cfg.uri is None:
-            raise ConfigError(
-                f"{uri.removeprefix('sqlite:///')} cannot be used: {reason}. Move it away, and a"
-                " new one is made; the files of all runs are in mlruns/sweeps and stay."
-            ) from None
-        raise ConfigError(
-            f"tracking.uri={uri!r} cannot be used: {reason}."
-            " Correct tracking.uri or tracking.experiment_name."
-        ) from None
-    if found.lifecycle_stage != "active":
-        raise ConfigError(
-            f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
-            " another name."
-        )
-    return str(found.experiment_id)
-
-
-def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
-    """Create it, unless another sweep does so at the same moment."""
-    from mlflow.exceptions import MlflowException
-
-    # Without this tag the interface opens on pages for prompts and agents.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    try:
-        client.create_experiment(name, artifacts, kind)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A training as the store has it; params and tags are texts."""
-
-    run_id: str
-    name: str
-    status: str
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-
-
-def sweeps(uri: str) -> list[tuple[str, str]]:
-    """Id and name of every sweep in a store, the newest last."""
-    runs = _search(uri, "tags.`sweep.kind` = 'sweep'")
-    return [(run.info.run_id, str(run.info.run_name)) for run in runs]
-
-
-def runs(uri: str, sweep_id: str) -> list[StoredRun]:
-    """The trainings of a sweep, in the order in which they began."""
-    if not re.fullmatch(r"[\w-]+", sweep_id):  # it goes into a query
-        return []
-    return [
-        StoredRun(
-            run.info.run_id,
-            str(run.info.run_name),
-            str(run.info.status),
-            dict(run.data.params),
-            dict(run.data.metrics),
-            dict(run.data.tags),
-        )
-        for run in _search(uri, f"tags.`sweep.id` = '{sweep_id}'")
-    ]
-
-
-def fetch(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
-    """Folder with the artifacts of a run that go by these names, as far as there are any.
-
-    Where the store keeps them on this machine, that is where they are; else they are copied.
-    """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client = MlflowClient(uri)
-    address = client.get_run(run_id).info.artifact_uri or ""
-    local = Path(url2pathname(urlparse(address).path))
-    if address.startswith(("file:", "/")) and local.is_dir():
-        return local
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        with contextlib.suppress(MlflowException, OSError):  # not every run has every file
-            client.download_artifacts(run_id, name, str(folder))
-    return folder
-
-
-def _search(uri: str, query: str) -> list[Any]:
-    """Runs of all experiments, the oldest first."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    found: list[Any] = []
-    token: str | None = None
-    database = uri.removeprefix("sqlite:///")
-    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
-        raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
-    try:
-        client = MlflowClient(uri)
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        while True:
-            page = client.search_runs(
-                experiments, query, order_by=["attributes.start_time ASC"], page_token=token
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ConfigError(f"{uri!r} cannot be read: {reason}. Correct the address.") from None
