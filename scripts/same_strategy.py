@@ -21,8 +21,8 @@ from itertools import combinations
 from sweep import pairs, records
 from sweep.config import CompareConfig
 from sweep.pairs import Scored
+from sweep.record import Record
 from sweep.results import Difference
-from sweep.run import Record
 
 SEEDS = "0,1,2,3,4,5,6,7,8,9"
 

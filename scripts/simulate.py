@@ -23,8 +23,8 @@ from sweep import comparison, inference
 from sweep.config import CompareConfig
 from sweep.inference import Estimate
 from sweep.pairs import Scored, differences, seed_of
+from sweep.record import Record
 from sweep.results import Interval, Row
-from sweep.run import Record
 
 SEED_SD = 0.007
 """Spread of a strategy's accuracy over seeds, on a test set of 2,000 texts."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.run import Record
+from sweep.record import Record
 
 TAGS = {
     "sweep.device": "cpu",

@@ -11,7 +11,7 @@ from typing import Any
 
 from sweep import opening
 from sweep.config import TrackingConfig
-from sweep.run import Record
+from sweep.record import Record
 from sweep.track import Store
 
 SKILL = {"none": 0.84, "attention": 0.83, "full": 0.7, "lora": 0.82, "top_layers": 0.78}

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from sweep import baselines, verdict
 from sweep.config import CompareConfig
 from sweep.data import Split, Splits, load_splits
-from sweep.run import Record
+from sweep.record import Record
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from sweep import comparison
 from sweep.comparison import Interval, Row
-from sweep.run import Record
+from sweep.record import Record
 
 
 def record(

@@ -9,7 +9,7 @@ from helpers import compose
 
 from sweep.config import Config
 from sweep.estimate import Guess, Size, guess, texts_of
-from sweep.run import Record
+from sweep.record import Record
 
 SIZE = Size(1_000_000, 4_000_000, 8e6, "fp32", "a CPU")
 PARAMS: dict[str, Any] = {

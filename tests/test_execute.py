@@ -15,7 +15,7 @@ from rich.console import Console
 from sweep import processes
 from sweep.execute import Execution
 from sweep.progress import LineView, Pace
-from sweep.run import Record, RunSpec, read_record, write_record
+from sweep.record import Record, RunSpec, read_record, write_record
 from sweep.track import Store
 
 

@@ -22,7 +22,7 @@ from sweep.config import Config
 from sweep.cut import Level, levels_of
 from sweep.data import Splits, load_splits
 from sweep.keeper import Stopped, StopRequest
-from sweep.run import run_key
+from sweep.record import run_key
 
 SavedModel = Callable[[str], Path]
 

@@ -45,11 +45,14 @@ ORDER = (
     "opening",
     "stored",
     "outbox",
+    "record",
+    "facts",
     "checkpoint",
     "stopping",
     "keeper",
     "order",
     "train",
+    "outputs",
     "run",
     "estimate",
     "ledger",
@@ -105,7 +108,7 @@ OWNERS = {
     "matplotlib": {"plots"},
     # track writes, opening opens, stored reads; preload loads it for the processes to come.
     "mlflow": {"track", "opening", "stored", "preload"},
-    "omegaconf": {"config", "compose", "reference", "run"},  # run writes config.yaml with it
+    "omegaconf": {"config", "compose", "reference", "record"},  # record writes config.yaml with it
     "peft": {"adapters"},
     "scipy": {"comparison", "inference"},
     "sqlalchemy": {"opening"},

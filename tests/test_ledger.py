@@ -19,7 +19,7 @@ from stores import FakeStore
 from sweep import ledger, outbox
 from sweep.ledger import DIED, Ledger, is_alive
 from sweep.outbox import HOST, LOCK, Outbox
-from sweep.run import CHECKPOINTS, Record, read_record, write_record
+from sweep.record import CHECKPOINTS, Record, read_record, write_record
 
 KEY = "a" * 64
 Make = Callable[..., Path]

@@ -11,8 +11,8 @@ from made import some_right, write_run, write_sweep
 from sweep import comparison, predictions
 from sweep.config import CompareConfig
 from sweep.predictions import PredictionsError
+from sweep.record import Record
 from sweep.results import Comparison, Difference
-from sweep.run import Record
 
 
 def only(found: Comparison, metric: str = "test_accuracy") -> Difference:

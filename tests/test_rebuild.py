@@ -19,7 +19,7 @@ import sweep
 from sweep import comparison, gather, rebuild, reporting
 from sweep.config import ConfigError
 from sweep.data import load_splits
-from sweep.run import Record
+from sweep.record import Record
 from sweep.track import Store
 
 

@@ -10,8 +10,8 @@ from made import some_right, write_run, write_sweep
 
 from sweep import comparison
 from sweep.config import CompareConfig
+from sweep.record import Record
 from sweep.results import Comparison
-from sweep.run import Record
 
 RULE = (
     "The cheapest strategy by training time that is not worse than the best in test accuracy by"

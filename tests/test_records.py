@@ -14,7 +14,7 @@ from made import write_run, write_sweep
 import sweep
 from sweep import opening, records, stored, track
 from sweep.config import ConfigError, TrackingConfig
-from sweep.run import Record
+from sweep.record import Record
 
 
 def names(found: list[Record]) -> list[str]:

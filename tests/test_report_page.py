@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page
 
 from sweep import comparison, findings, pages, words
 from sweep.blocks import Material
+from sweep.record import Record
 from sweep.results import Baseline, Comparison
-from sweep.run import Record
 
 pytestmark = pytest.mark.browser
 

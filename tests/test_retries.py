@@ -9,8 +9,8 @@ from helpers import compose
 
 from sweep import faults
 from sweep.faults import MEMORY, OTHER, PASSING
+from sweep.record import Record, RunSpec, read_record, write_record
 from sweep.retries import next_folder, next_try
-from sweep.run import Record, RunSpec, read_record, write_record
 from sweep.track import Store
 from sweep.worker import Outcome
 

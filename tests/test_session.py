@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from sweep.__main__ import main
-from sweep.run import cores
+from sweep.environment import cores
 
 
 def records(root: Path) -> list[dict[str, Any]]:

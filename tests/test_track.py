@@ -16,7 +16,7 @@ import pytest
 from helpers import compose
 from mlflow.exceptions import MlflowException
 
-from sweep import comparison, opening, table, track
+from sweep import comparison, facts, opening, table
 from sweep.comparison import Interval, Row
 from sweep.config import ConfigError, TrackingConfig
 from sweep.data import Split, Splits
@@ -343,7 +343,7 @@ def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -
     }
 
 
-def sources(*typed: str) -> track.Sources:
+def sources(*typed: str) -> facts.Sources:
     """Where the splits of these settings are from."""
     return table.sources(compose("freeze=none", *typed).data)
 
@@ -361,7 +361,7 @@ def splits() -> Splits:
 def test_data_is_recorded_per_split(store: Store, splits: Splits) -> None:
     run_id = store.create_run("none", {})
     store.log_inputs(
-        run_id, track.dataset_inputs(splits, "rows", sources("data=csv", "data.path=rows.csv"))
+        run_id, facts.dataset_inputs(splits, "rows", sources("data=csv", "data.path=rows.csv"))
     )
     found = {
         i.tags[0].value: (i.dataset.name, i.dataset.digest, json.loads(i.dataset.profile))
@@ -378,7 +378,7 @@ def test_data_at_the_end_of_a_very_long_path_is_recorded(store: Store, splits: S
     run_id = store.create_run("none", {})
     source = "/".join(["", *["deeper"] * 100, "rows.csv"])
     store.log_inputs(
-        run_id, track.dataset_inputs(splits, "rows", sources("data=csv", f"data.path={source}"))
+        run_id, facts.dataset_inputs(splits, "rows", sources("data=csv", f"data.path={source}"))
     )
     dataset = read(store, run_id).inputs.dataset_inputs[0].dataset
     assert dataset.name == "rows (train)"
@@ -421,7 +421,7 @@ def test_mlflow_knows_where_each_split_is_from(
     from mlflow.data.dataset_source_registry import get_dataset_source_from_json
 
     run_id = store.create_run("none", {})
-    store.log_inputs(run_id, track.dataset_inputs(splits, "rows", sources(*typed)))
+    store.log_inputs(run_id, facts.dataset_inputs(splits, "rows", sources(*typed)))
     inputs = read(store, run_id).inputs.dataset_inputs
     found = {i.tags[0].value: i.dataset for i in inputs}["validation"]
     source = get_dataset_source_from_json(found.source, found.source_type)

@@ -19,7 +19,7 @@ import pytest
 import torch
 from helpers import STRATEGIES, compose, strategy
 
-from sweep import cost, device, environment, freeze, model, run, train
+from sweep import cost, device, environment, freeze, model, train
 from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
 from sweep.data import NAMES, Encoded, encode, load_splits
@@ -625,10 +625,10 @@ def test_the_device_that_is_named_is_the_run_s(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_cores_are_those_that_this_process_may_use() -> None:
     allowed = os.sched_getaffinity(0)
-    assert 1 <= run.cores() <= len(allowed)
+    assert 1 <= environment.cores() <= len(allowed)
     try:
         os.sched_setaffinity(0, [min(allowed)])
-        assert run.cores() == 1
+        assert environment.cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
 

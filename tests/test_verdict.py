@@ -13,8 +13,8 @@ from rich.console import Console
 from sweep import comparison, opening, publish, track, verdict
 from sweep.config import CompareConfig, TrackingConfig
 from sweep.outbox import Outbox
+from sweep.record import Record
 from sweep.results import Comparison
-from sweep.run import Record
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_store_that_went_away_is_told(tmp_path: Path, console: Console) -> Non
 def test_how_runs_are_judged_is_no_part_of_a_run() -> None:
     from helpers import compose
 
-    from sweep.run import run_key
+    from sweep.record import run_key
 
     cfg, other = compose("freeze=none"), compose("freeze=none")
     other.compare = CompareConfig(margin=0.5, cost="memory")

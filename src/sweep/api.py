@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweep import checks, gather, records, reporting, verdict
 from sweep.config import CompareConfig, Config, ConfigError, ReportConfig
+from sweep.record import Record
 from sweep.results import Comparison
-from sweep.run import Record
 
 if TYPE_CHECKING:
     import pandas as pd

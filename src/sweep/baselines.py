@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from sweep.config import DataConfig
 from sweep.data import Split, Splits, load_splits
+from sweep.record import Record, saved_config
 from sweep.results import Baseline
-from sweep.run import Record, saved_config
 
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
     "word 1-2-grams": ("word", (1, 2)),

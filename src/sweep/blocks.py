@@ -9,8 +9,8 @@ from functools import cached_property
 
 from sweep import findings, layermap, sentences
 from sweep.findings import Plan, Predictions
+from sweep.record import Record
 from sweep.results import Comparison, Interval, Row
-from sweep.run import Record
 from sweep.words import Words
 
 MOST_ROWS = 200

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from sweep import fairness, pairs, reasons, recommend
 from sweep.config import CompareConfig
+from sweep.record import Record
 from sweep.results import (
     Baseline,
     Comparison,
@@ -22,7 +23,6 @@ from sweep.results import (
     Recommendation,
     Row,
 )
-from sweep.run import Record
 
 __all__ = [
     "HIGHER_IS_BETTER",

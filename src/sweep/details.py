@@ -10,8 +10,8 @@ from sweep import findings, matrices, sentences
 from sweep.blocks import MOST_ROWS, Cell, Figure, Material, Table, majority
 from sweep.findings import Predictions
 from sweep.matrices import Pair, Pairs
+from sweep.record import Record
 from sweep.results import Baseline, Row
-from sweep.run import Record
 
 MOST_TEXT = 400
 """Letters of a text that are shown."""

@@ -74,6 +74,16 @@ def device_name(device: str) -> str:
     return f"{about}{' (MPS)' if device == 'mps' else ''}"
 
 
+def cores() -> int:
+    """Physical cores, or as many as a batch system or a container leaves to this process."""
+    import psutil
+
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    if not hasattr(os, "sched_getaffinity"):  # macOS and Windows
+        return physical
+    return min(physical, len(os.sched_getaffinity(0)))
+
+
 def git_state() -> str:
     """Commit of the checkout this code runs from, with `-dirty` for uncommitted changes."""
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.config import Config
-from sweep.run import Record
+from sweep.record import Record
 
 BYTES_PER_TRAINABLE = 12
 """A gradient and the two moments of AdamW, in fp32, that each trained element adds."""

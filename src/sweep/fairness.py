@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from sweep.record import Record
 from sweep.results import Row
-from sweep.run import Record
 
 
 def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sweep import records
 from sweep.config import ConfigError
-from sweep.run import Record
+from sweep.record import Record
 
 Curves = dict[str, list[tuple[int, float]]]
 """Per metric, its points in the order of their steps."""

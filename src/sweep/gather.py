@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from sweep import comparison, findings, records, stored
 from sweep.config import ConfigError
 from sweep.findings import Plan
-from sweep.run import Record
+from sweep.record import Record
 from sweep.track import Store
 
 NOT_CHOICES = (

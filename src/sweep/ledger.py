@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from sweep import outbox
 from sweep.outbox import lock_of, write_atomically
-from sweep.run import CHECKPOINTS, Record, artifacts, read_record, write_record
+from sweep.record import CHECKPOINTS, Record, artifacts, read_record, write_record
 from sweep.track import Store
 
 SILENT_S = 600.0

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from sweep import sentences, words
 from sweep.comparison import HIGHER_IS_BETTER, best
+from sweep.record import Record
 from sweep.results import Comparison, Interval, Row
-from sweep.run import Record
 from sweep.track import Store
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from sweep import inference, predictions
 from sweep.config import CompareConfig
 from sweep.predictions import Predictions, PredictionsError
+from sweep.record import Record
 from sweep.results import Difference
-from sweep.run import Record
 
 METRICS = ("accuracy", "f1")
 """What strategies are tested on."""

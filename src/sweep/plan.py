@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sweep.ledger import Ledger
     from sweep.prepare import Checked
     from sweep.processes import Context
-    from sweep.run import Record
+    from sweep.record import Record
 
 MEASURED_STEPS = 6
 """Optimizer steps of --measure; the throughput leaves out the first two."""
@@ -123,7 +123,7 @@ def plan(
 def _status(ledger: Ledger, checked: Checked) -> tuple[str, float]:
     """Status in words, and the share that is left."""
     from sweep import checkpoint
-    from sweep.run import CHECKPOINTS
+    from sweep.record import CHECKPOINTS
 
     cfg = checked.job.cfg
     if not cfg.resume:
@@ -162,7 +162,7 @@ def measure(
     """Train a few steps of each, one at a time in its own process; only the records are kept."""
     from sweep.execute import Execution
     from sweep.progress import Pace, view
-    from sweep.run import RunSpec
+    from sweep.record import RunSpec
     from sweep.track import Store
 
     if not entries:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweep import data, folder, opening, run
+from sweep import data, folder, opening
 from sweep.compose import Job
 from sweep.config import ConfigError
+from sweep.record import run_key
 
 ROOT = Path("mlruns")
 """Everything a sweep leaves goes there, in the current directory."""
@@ -64,7 +65,7 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, folder.check_positions, cfg))
         if splits is not None and weights is not None:
-            key = run.run_key(cfg, splits.fingerprint, weights)
+            key = run_key(cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
             checked.append(Checked(job, key, *size, splits.fingerprint))
     if errors:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sweep import comparison, findings, listing, reporting, verdict
 from sweep.outbox import Outbox
+from sweep.record import Record
 from sweep.results import Comparison
-from sweep.run import Record
 from sweep.track import Store
 
 if TYPE_CHECKING:

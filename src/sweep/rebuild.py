@@ -117,7 +117,7 @@ def _check(overrides: Sequence[str]) -> None:
 def _with_saved(cfg: Config, overrides: Sequence[str], folders: Sequence[Path]) -> Config:
     """Options that were not given are those that the sweep was run with."""
     from sweep.checks import value_at
-    from sweep.run import saved_config
+    from sweep.record import saved_config
 
     given = {word.partition("=")[0] for word in overrides}
     folder = next((f for f in folders if (f / "config.yaml").exists()), None)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep import stored
 from sweep.config import ConfigError
-from sweep.run import Record
+from sweep.record import Record, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,18 +101,6 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def read(path: Path) -> Record | None:
-    """The record of one run; None where the file is missing, damaged or of another kind."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
-        record = Record(**known)
-    except (OSError, ValueError, TypeError):
-        return None
-    record.folder = str(path.parent.absolute())  # which may have been moved since
-    return record
-
-
 def _is_uri(root: str) -> bool:
     return "://" in str(root)
 
@@ -127,7 +115,7 @@ def _from_folder(folder: Path) -> list[Record]:
         runs = [(_best_try(Path(run["folder"])), run) for run in planned]
     except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
         paths = sorted(folder.glob("*/record.json"))
-        return [record for path in paths if (record := read(path)) is not None]
+        return [record for path in paths if (record := read_record(path.parent)) is not None]
     return [
         replace(record, **{key: run[key] for key in ("name", "strategy", "swept") if key in run})
         for record, run in runs
@@ -138,7 +126,7 @@ def _from_folder(folder: Path) -> list[Record]:
 def _best_try(folder: Path) -> Record | None:
     """The finished try of a run, or its last one."""
     tries = [folder, *sorted(folder.parent.glob(f"{folder.name}_[0-9]*"))]
-    found = [record for path in tries if (record := read(path / "record.json")) is not None]
+    found = [record for path in tries if (record := read_record(path)) is not None]
     finished = [record for record in found if record.status == "FINISHED"]
     return next(iter((finished or found)[::-1]), None)
 
@@ -156,7 +144,7 @@ def _from_store(sweep: str | None, uri: str) -> list[Record]:
 def _from_run(run: stored.StoredRun, folder: Path, uri: str) -> Record:
     """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
     place = stored.fetch(uri, run.run_id, FILES, folder)
-    written = read(place / "record.json")
+    written = read_record(place)
     record = written or Record(run.run_id, run.name, run.params.get("freeze", run.name), "")
     record.run_id, record.status = run.run_id, run.status
     record.reason = record.reason or run.tags.get("sweep.status_reason", "")

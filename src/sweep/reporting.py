@@ -11,8 +11,8 @@ from sweep.blocks import Material
 from sweep.config import ReportConfig
 from sweep.data import load_splits
 from sweep.findings import Plan
+from sweep.record import Record, saved_config
 from sweep.results import Comparison, Row
-from sweep.run import Record, saved_config
 from sweep.track import Store
 
 MOST_NOTES = 200

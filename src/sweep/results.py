@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sweep.run import Record
+from sweep.record import Record
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep import faults
-from sweep.run import RunSpec, write_record
+from sweep.record import RunSpec, write_record
 from sweep.worker import Outcome
 
 

@@ -21,7 +21,7 @@ from sweep import listing, outbox, publish
 from sweep.execute import Execution, adopted
 from sweep.outbox import Outbox, write_atomically
 from sweep.progress import Pace, view
-from sweep.run import Record, RunSpec
+from sweep.record import Record, RunSpec
 
 if TYPE_CHECKING:
     from filelock import FileLock

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sweep.data import NAMES, Splits
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -30,8 +28,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
-"""Per split, the type and the fields of its source; see `table.sources`."""
 IDENTITY = ("sweep.place", "sweep.host")
 """Tags that no two runs share."""
 REFUSALS = (
@@ -104,7 +100,7 @@ class Store:
             )
 
     def log_inputs(self, run_id: str, datasets: Sequence[Mapping[str, str]]) -> None:
-        """Record which data went in, for MLflow's lineage; see `dataset_inputs`."""
+        """Record which data went in, for MLflow's lineage; see `facts.dataset_inputs`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         with _sorted_errors():
@@ -228,23 +224,6 @@ class Store:
             quote(json.dumps(list(ids))) for ids in (run_ids, [self.experiment_id])
         )
         return f"{self._base()}/#/compare-runs?runs={runs}&experiments={experiments}"
-
-
-def dataset_inputs(splits: Splits, name: str, sources: Sources) -> list[dict[str, str]]:
-    """One entry per split for `Store.log_inputs`."""
-    return [
-        {
-            # MLflow merges datasets of one name and digest, and limits names.
-            "name": f"{name[:400]} ({split})",
-            "digest": splits.fingerprint[:32],
-            "source_type": sources[split][0],
-            "source": json.dumps(sources[split][1]),
-            "profile": json.dumps({"num_rows": len(getattr(splits, split))}),
-            "context": split,
-        }
-        for split in NAMES
-        if len(getattr(splits, split))
-    ]
 
 
 @contextlib.contextmanager

@@ -34,11 +34,9 @@ from sweep.freeze import FreezeReport, FrozenModes
 from sweep.keeper import Keeper
 from sweep.order import EpochOrder
 from sweep.proof import Proof
+from sweep.record import Progress
 from sweep.stages import Thaw, discriminate
 from sweep.stopping import StopRequest
-
-Report = Callable[[dict[str, float], int, int], None]
-"""Takes metrics, the optimizer step they belong to, and how many steps there will be."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Session:
 
     output_dir: Path
     """Emptied by the caller. A whole checkpoint in it is gone on from."""
-    report: Report
+    report: Progress
     stop: StopRequest = field(default_factory=StopRequest)
 
     @property
@@ -71,6 +69,11 @@ class TrainResult:
     notes: list[str] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     """When what was thawed, if unfreezing is gradual; see `stages.Thaw`."""
+
+    @property
+    def reported(self) -> str:
+        """The split that the files of the run are about."""
+        return "test" if "test" in self.probabilities else "validation"
 
 
 class SweepTrainer(Trainer):
@@ -163,7 +166,7 @@ class _Watcher(TrainerCallback):
     """Drives the stopwatch, hands on what is logged and stops on a loss that is not finite."""
 
     clock: cost.Stopwatch
-    report: Report
+    report: Progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         cost.reset_peak_memory(args.device.type)

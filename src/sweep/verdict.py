@@ -11,8 +11,8 @@ from typing import Any
 
 from sweep import baselines, comparison
 from sweep.config import CompareConfig, Config, ConfigError
+from sweep.record import Record, saved_config
 from sweep.results import Comparison, Row
-from sweep.run import Record, saved_config
 
 BASELINES = "baselines.json"
 

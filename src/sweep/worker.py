@@ -21,19 +21,12 @@ from sweep import environment, faults, outbox, presence
 from sweep.config import Config, ConfigError
 from sweep.device import precision_and_device
 from sweep.estimate import Size
+from sweep.facts import first_tags
 from sweep.freeze import FreezeReport
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
-from sweep.run import (
-    Record,
-    RunSpec,
-    artifacts,
-    first_tags,
-    preflight,
-    run,
-    unfinished,
-    write_record,
-)
+from sweep.record import Record, RunSpec, artifacts, unfinished, write_record
+from sweep.run import preflight, run
 from sweep.stopping import Stopped, StopRequest
 
 DELIVERY_S = 60.0
