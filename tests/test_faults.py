@@ -14,7 +14,7 @@ from helpers import compose
 from sweep import faults
 from sweep.config import Config, ConfigError
 from sweep.faults import MEMORY, OTHER, PASSING, cause_of, death, is_disk_full, smaller
-from sweep.train import DivergedError
+from sweep.trainer import DivergedError
 
 
 def caused_by(error: Exception, cause: BaseException) -> Exception:

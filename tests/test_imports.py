@@ -51,6 +51,7 @@ ORDER = (
     "stopping",
     "keeper",
     "order",
+    "trainer",
     "train",
     "outputs",
     "run",
@@ -112,8 +113,8 @@ OWNERS = {
     "peft": {"adapters"},
     "scipy": {"comparison", "inference"},
     "sqlalchemy": {"opening"},
-    "transformers.Trainer": {"train"},
-    "transformers.TrainingArguments": {"train"},
+    "transformers.Trainer": {"trainer"},
+    "transformers.TrainingArguments": {"trainer"},
 }
 """The only modules that may import a library, or a name of one."""
 

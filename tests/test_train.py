@@ -19,7 +19,7 @@ import pytest
 import torch
 from helpers import STRATEGIES, compose, strategy
 
-from sweep import cost, device, environment, freeze, model, train
+from sweep import cost, device, environment, freeze, model, train, trainer
 from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
 from sweep.data import NAMES, Encoded, encode, load_splits
@@ -249,7 +249,7 @@ def test_training_lowers_the_loss(no_dropout: Bench) -> None:
 def test_a_diverging_loss_stops_the_run_at_its_step(bench: Bench) -> None:
     cfg = bench.configure("none")
     cfg.optimizer.learning_rate = 1e30
-    with pytest.raises(train.DivergedError) as caught:
+    with pytest.raises(trainer.DivergedError) as caught:
         bench.train(cfg)
     assert re.fullmatch(
         r"The training loss became (nan|inf) at step 2\. Lower optimizer\.learning_rate, raise"
@@ -264,14 +264,14 @@ def test_a_loss_that_is_infinite_from_the_start_names_step_1(bench: Bench) -> No
             root.get_parameter("classifier.bias")[0] = float("inf")
 
     bench.hooks.append(spoil)
-    with pytest.raises(train.DivergedError, match=r"became (nan|inf) at step 1\."):
+    with pytest.raises(trainer.DivergedError, match=r"became (nan|inf) at step 1\."):
         bench.train(bench.configure("none"))
 
 
 def test_a_model_that_breaks_in_the_last_step_is_diverged_too(bench: Bench) -> None:
     cfg = bench.configure("none", max_steps=1)
     cfg.optimizer.learning_rate = 1e30
-    with pytest.raises(train.DivergedError) as caught:
+    with pytest.raises(trainer.DivergedError) as caught:
         bench.train(cfg)
     assert str(caught.value) == (
         "eval_loss, test_loss ended as NaN or infinite. Lower optimizer.learning_rate."
@@ -552,13 +552,13 @@ def test_evaluation_does_not_count_as_training_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every evaluation is made a second longer than the few milliseconds it takes."""
-    original = train.Trainer.evaluate
+    original = trainer.Trainer.evaluate
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         time.sleep(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(train.Trainer, "evaluate", slow)
+    monkeypatch.setattr(trainer.Trainer, "evaluate", slow)
     metrics = bench.train(bench.configure("full", max_steps=2, eval_steps=1)).result.metrics
     assert metrics["train_runtime_s"] > 0
     texts = 84 * 2 / 11  # two of the eleven batches of an epoch
@@ -605,10 +605,10 @@ def test_a_peak_that_cannot_be_measured_is_left_out(
 
 
 def test_a_run_uses_one_of_several_gpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "precision_and_device", lambda cfg: ("fp32", "cuda"))
+    monkeypatch.setattr(trainer, "precision_and_device", lambda cfg: ("fp32", "cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     cfg = bench.configure()
-    arguments = train.training_arguments(cfg, bench.output_dir)
+    arguments = trainer.training_arguments(cfg, bench.output_dir)
     assert arguments.n_gpu == 1
     assert arguments.train_batch_size == cfg.trainer.per_device_train_batch_size
 

@@ -84,7 +84,7 @@ class Trainings:
         }
         self.hook(frozen)
         before = {name: p.detach().clone() for name, p in frozen.named_parameters()}
-        original = train._trainer
+        original = train.make_trainer
 
         def with_callbacks(*arguments: Any) -> Any:
             trainer = original(*arguments)
@@ -92,10 +92,10 @@ class Trainings:
                 trainer.add_callback(callback)
             return trainer
 
-        train._trainer = with_callbacks
+        train.make_trainer = with_callbacks
         try:
             session = train.Session(self.output_dir, lambda *_: None, self.stop)
             result, trainer = train.train(frozen, loaded.tokenizer, encoded, cfg, session, report)
         finally:
-            train._trainer = original
+            train.make_trainer = original
         return Trained(result, trainer, report, before)
