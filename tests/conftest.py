@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 transformers.logging.set_verbosity_error()
@@ -176,6 +177,25 @@ def overrides(
         "trainer.device=cpu",
         "data.max_length=32",
     ]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """More threads only slow down matrices of this size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """A --config-dir with a strategy `diverges`, whose rate no training survives."""
+    folder = tmp_path / "own" / "freeze"
+    folder.mkdir(parents=True)
+    text = "# diverges on purpose\nname: diverges\nparts: [everything]\nlearning_rate: 1e30\n"
+    (folder / "diverges.yaml").write_text(text, "utf-8")
+    return str(folder.parent)
 
 
 OPEN = """

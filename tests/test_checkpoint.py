@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sweep import checkpoint
 from sweep.checkpoint import MANIFEST, newest_whole, seal
 from sweep.stopping import Stopped, StopRequest
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SavedModel = Callable[[str], Path]
 STEPS_PER_EPOCH = 11
 """84 training texts in batches of 8."""
@@ -38,14 +39,6 @@ class Points(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         names = ("loss", "grad_norm", "learning_rate", "eval_loss", "eval_accuracy")
         self.logged.append((state.global_step, {k: v for k, v in logs.items() if k in names}))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -43,16 +43,6 @@ def search_runs(root: Path, kind: str) -> list[Any]:
     )
 
 
-@pytest.fixture
-def strategies(tmp_path: Path) -> str:
-    """A --config-dir whose strategy `diverges` has a rate that no training survives."""
-    folder = tmp_path / "own" / "freeze"
-    folder.mkdir(parents=True)
-    text = "# diverges on purpose\nname: diverges\nparts: [everything]\nlearning_rate: 1e30\n"
-    (folder / "diverges.yaml").write_text(text, "utf-8")
-    return str(folder.parent)
-
-
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Any:
     """One sweep of three strategies, looked at by several tests."""
@@ -173,10 +163,10 @@ def test_the_same_seed_gives_the_same_numbers(overrides: list[str], tmp_path: Pa
 
 
 def test_a_failed_run_is_recorded_and_the_others_go_on(
-    overrides: list[str], strategies: str, tmp_path: Path, capsys: Any
+    overrides: list[str], own: str, tmp_path: Path, capsys: Any
 ) -> None:
-    own = ["--config-dir", strategies, "freeze=full,diverges,none", "optimizer.warmup_steps=0"]
-    status = main([*own, *overrides])
+    command = ["--config-dir", own, "freeze=full,diverges,none", "optimizer.warmup_steps=0"]
+    status = main([*command, *overrides])
     assert status == 1
     runs = search_runs(tmp_path, "run")
     assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "FINISHED"]

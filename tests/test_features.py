@@ -21,16 +21,17 @@ from sweep import cache, features, freeze, model, tokens, train
 from sweep.config import Config
 from sweep.cut import Level, levels_of
 from sweep.data import Splits, load_splits
+from sweep.frozen import SAMPLE
 from sweep.keeper import Stopped, StopRequest
 from sweep.record import run_key
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SavedModel = Callable[[str], Path]
 
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_a_longer_frozen_part_starts_from_a_shorter_one(
     monkeypatch.undo()
     assert built.state == "built"
     # All 120 rows go through the upper layer alone; samples of 8 go through both.
-    assert [call for call in calls if call[1] > features.SAMPLE] == [(1, 64), (1, 56)]
+    assert [call for call in calls if call[1] > SAMPLE] == [(1, 64), (1, 56)]
     assert alone.features.cut is not None
     assert built.cut is not None
     np.testing.assert_allclose(
@@ -306,7 +307,7 @@ def test_a_model_that_cannot_be_cut_says_so_and_trains(
 
 
 def test_layers_without_states_are_told(trainings: Trainings, monkeypatch: Any) -> None:
-    monkeypatch.setattr(features, "layer_modules", lambda *_: [])
+    monkeypatch.setattr("sweep.frozen.layer_modules", lambda *_: [])
     own = run(configure(trainings, "freeze=top_layers", "freeze.count=1")).features
     assert own.notes == ["features are not cached: its layers are not modules of their own"]
 

@@ -16,9 +16,11 @@ import pytest
 from filelock import Timeout
 from stores import FakeStore
 
-from sweep import ledger, outbox
-from sweep.ledger import DIED, Ledger, is_alive
-from sweep.outbox import HOST, LOCK, Outbox
+from sweep import claims, outbox
+from sweep.claims import HOST, LOCK, is_alive
+from sweep.ledger import DIED, Ledger
+from sweep.outbox import Outbox
+from sweep.queue import status_in
 from sweep.record import CHECKPOINTS, Record, read_record, write_record
 
 KEY = "a" * 64
@@ -49,7 +51,7 @@ def make(books: Ledger, store: Any) -> Make:
     def of(name: str, status: str, *, has: tuple[str, ...] = (), delivered: bool = True) -> Path:
         folder = books.root / "sweeps" / "one" / name
         folder.mkdir(parents=True)
-        lock = outbox.claim(folder)
+        lock = claims.claim(folder)
         box = Outbox(folder, store)
         box.create(name, {"sweep.host": "here"})
         if delivered:
@@ -158,7 +160,7 @@ def test_only_the_newest_run_is_gone_on_with(books: Ledger, make: Make) -> None:
 
 def test_a_run_that_is_alive_is_not_gone_on_with(books: Ledger, make: Make) -> None:
     folder = make("000_none", "RUNNING", has=(CHECKPOINTS,))
-    with outbox.lock_of(folder).acquire(timeout=0):
+    with claims.lock_of(folder).acquire(timeout=0):
         assert books.stopped(KEY) is None
     assert books.stopped(KEY) == folder
 
@@ -185,7 +187,7 @@ def status_of(folder: Path) -> tuple[str, str, str]:
     """Status and reason in the record, and the status that the store is told."""
     record = read_record(folder)
     assert record is not None
-    return record.status, record.reason, outbox.status_in(folder)
+    return record.status, record.reason, status_in(folder)
 
 
 def test_a_run_whose_process_is_gone_is_closed(books: Ledger, store: Any, make: Make) -> None:
@@ -203,7 +205,7 @@ def test_a_run_that_died_before_its_record_is_closed(books: Ledger, store: Any, 
     folder = make("000_none", "RUNNING")
     (folder / "record.json").unlink()
     assert books.close_dead() == 1
-    assert outbox.status_in(folder) == "KILLED"
+    assert status_in(folder) == "KILLED"
 
 
 def test_a_run_that_died_before_it_told_its_end_keeps_it(
@@ -226,14 +228,14 @@ def test_a_dead_sweep_is_closed(books: Ledger, store: Any) -> None:
     folder.mkdir()
     Outbox(folder, store).create("two", {"sweep.kind": "sweep"})
     assert books.close_dead() == 1
-    assert outbox.status_in(folder) == "KILLED"
+    assert status_in(folder) == "KILLED"
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from sweep import outbox
-lock = outbox.claim(Path(sys.argv[1]))
+from sweep import claims
+lock = claims.claim(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -267,7 +269,7 @@ def test_the_clock_does_not_matter_on_one_machine(
 
 
 @pytest.mark.parametrize(
-    ("silent_s", "dead"), [(0, 0), (ledger.SILENT_S - 60, 0), (ledger.SILENT_S + 60, 1)]
+    ("silent_s", "dead"), [(0, 0), (claims.SILENT_S - 60, 0), (claims.SILENT_S + 60, 1)]
 )
 def test_a_run_of_another_machine_is_dead_when_it_is_silent_for_long(
     silent_s: float, dead: int, books: Ledger, make: Make
@@ -293,7 +295,7 @@ def test_what_the_dead_left_is_delivered(books: Ledger, store: Any, make: Make) 
 
 def test_what_the_living_have_to_say_is_left_to_them(books: Ledger, store: Any, make: Make) -> None:
     folder = make("000_none", "FINISHED", delivered=False)
-    with outbox.lock_of(folder).acquire(timeout=0):
+    with claims.lock_of(folder).acquire(timeout=0):
         assert books.deliver(0) == 0
     assert store.server.calls == []
 

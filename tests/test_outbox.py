@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ import pytest
 from filelock import Timeout
 from stores import FakeStore, Server
 
-from sweep import opening, outbox
+from sweep import claims, opening, outbox
 from sweep.config import TrackingConfig
-from sweep.outbox import ENTRIES, STATE, Outbox
+from sweep.disk import write_atomically
+from sweep.outbox import Outbox
+from sweep.queue import ENTRIES, STATE, has_waiting, status_in
 from sweep.track import Store
 
 
@@ -89,7 +92,7 @@ def test_nothing_is_sent_twice(store: Any, folder: Path) -> None:
         box = outbox.open_in(folder)
         assert box is not None
         assert box.close(0)
-        assert not outbox.has_waiting(folder)
+        assert not has_waiting(folder)
     assert store.server.calls == CALLS
 
 
@@ -133,7 +136,7 @@ def test_a_store_that_stays_away_gets_everything_later(store: Any, folder: Path)
     box = Outbox(folder, store)
     fill(box)
     assert not box.close(0.05)
-    assert outbox.has_waiting(folder)
+    assert has_waiting(folder)
     store.server.away = 0
     later = outbox.open_in(folder)
     assert later is not None
@@ -264,7 +267,7 @@ def test_looking_at_an_outbox_does_not_touch_a_line_that_is_being_written(
     with (folder / ENTRIES).open("a", encoding="utf-8") as file:
         file.write('{"params": {"see')
         file.flush()
-        assert outbox.has_waiting(folder)
+        assert has_waiting(folder)
         file.write('d": "0"}, "tags": {}}\n')
     box = Outbox(folder, store)
     assert box.close(0)
@@ -316,11 +319,11 @@ def test_a_stopped_run_goes_on_as_the_same_run(store: Any, folder: Path) -> None
 def test_the_last_status_is_known_before_it_is_delivered(store: Any, folder: Path) -> None:
     store.server.away = 1_000
     box = Outbox(folder, store)
-    assert (box.status, outbox.status_in(folder)) == ("", "")
+    assert (box.status, status_in(folder)) == ("", "")
     box.create("none", {})
-    assert (box.status, outbox.status_in(folder)) == ("RUNNING", "RUNNING")
+    assert (box.status, status_in(folder)) == ("RUNNING", "RUNNING")
     box.finish("FAILED", "x" * 9_000)
-    assert outbox.status_in(folder) == "FAILED"
+    assert status_in(folder) == "FAILED"
     store.server.away = 0
     box.close(0)
     assert store.server.runs["run-0"].tags["sweep.status_reason"] == "x" * 5_000
@@ -400,32 +403,32 @@ def test_a_tracked_run_that_goes_on_without_tracking_sends_nothing(
 def test_a_claimed_folder_is_not_given_to_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "PROBE_S", 0.05)
-    lock = outbox.claim(folder)
+    monkeypatch.setattr(claims, "PROBE_S", 0.05)
+    lock = claims.claim(folder)
     with pytest.raises(Timeout):
-        outbox.claim(folder)
+        claims.claim(folder)
     lock.release()
-    outbox.claim(folder).release()
+    claims.claim(folder).release()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"unknown": 1}'])
 def test_a_folder_whose_state_cannot_be_read_has_no_outbox(text: str, folder: Path) -> None:
     (folder / STATE).write_text(text, "utf-8")
     assert outbox.open_in(folder) is None
-    assert outbox.status_in(folder) == ""
-    assert not outbox.has_waiting(folder)
+    assert status_in(folder) == ""
+    assert not has_waiting(folder)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "record.json"
-    outbox.write_atomically(path, json.dumps({"a": 1}))
+    write_atomically(path, json.dumps({"a": 1}))
 
     def cut(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outbox.os, "fsync", cut)
+    monkeypatch.setattr(os, "fsync", cut)
     with pytest.raises(OSError, match="No space left"):
-        outbox.write_atomically(path, "x" * 1_000)
+        write_atomically(path, "x" * 1_000)
     assert json.loads(path.read_text("utf-8")) == {"a": 1}
 
 

@@ -30,16 +30,6 @@ def sweep(*argv: str) -> int:
     return main(["tracking=none", "trainer.max_steps=1", *argv])
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> str:
-    """A --config-dir with a strategy `diverges`, whose rate no training survives."""
-    folder = tmp_path / "own" / "freeze"
-    folder.mkdir(parents=True)
-    text = "# diverges on purpose\nname: diverges\nparts: [everything]\nlearning_rate: 1e30\n"
-    (folder / "diverges.yaml").write_text(text, "utf-8")
-    return str(folder.parent)
-
-
 def test_the_same_command_takes_over_and_a_wider_one_trains_what_is_new(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
 from sweep.data import NAMES, Encoded, encode, load_splits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -106,15 +107,6 @@ class Bench:
             frozen,
         )
         return Trained(result, trainer, before, encoded, reports)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads only slow down matrices of this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

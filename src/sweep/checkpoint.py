@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sweep.outbox import write_atomically
+from sweep.disk import write_atomically
 
 MANIFEST = "resume.json"
 

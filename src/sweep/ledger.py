@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from sweep import outbox
-from sweep.outbox import lock_of, write_atomically
+from sweep.claims import SILENT_S, is_alive, left_behind
+from sweep.disk import write_atomically
+from sweep.outbox import open_in
+from sweep.queue import has_waiting, status_in
 from sweep.record import CHECKPOINTS, Record, artifacts, read_record, write_record
 from sweep.track import Store
 
-SILENT_S = 600.0
-"""A run of another host is taken for dead when it has not touched its lock for that long."""
 DIED = "its process died without a word; found at a later start"
 
 
@@ -77,7 +74,7 @@ class Ledger:
         """Mark runs and sweeps as KILLED whose process is gone; returns how many there were."""
         count = 0
         for folder in self._open_folders():
-            with _left_behind(folder) as ours:
+            with left_behind(folder) as ours:
                 if ours:
                     _close(folder)
                     count += 1
@@ -104,13 +101,13 @@ class Ledger:
     def deliver(self, timeout_s: float = 10.0) -> int:
         """Send what dead processes could not; returns how many folders still have something."""
         left, away = 0, set()
-        for folder in [f for f in self._all_folders() if outbox.has_waiting(f)]:
-            with _left_behind(folder) as ours:
-                box = outbox.open_in(folder) if ours else None
+        for folder in [f for f in self._all_folders() if has_waiting(f)]:
+            with left_behind(folder) as ours:
+                box = open_in(folder) if ours else None
                 # A store that did not answer once is not asked again: each try takes its time.
                 if box is not None and box.store.uri not in away and not box.close(timeout_s):
                     away.add(box.store.uri)
-                left += ours and outbox.has_waiting(folder)
+                left += ours and has_waiting(folder)
         return left
 
     @property
@@ -132,22 +129,8 @@ class Ledger:
         """Folders of what has not been closed."""
         for folder in self._all_folders():
             record = read_record(folder)
-            if "RUNNING" in (record.status if record else "", outbox.status_in(folder)):
+            if "RUNNING" in (record.status if record else "", status_in(folder)):
                 yield folder
-
-
-@contextmanager
-def _left_behind(folder: Path) -> Iterator[bool]:
-    """Hold a folder whose process is gone, against others that start now; says if it is so."""
-    lock = lock_of(folder)
-    try:
-        held = not is_alive(folder) and bool(lock.acquire(timeout=0))
-    except Timeout:
-        held = False
-    try:
-        yield held
-    finally:
-        lock.release()
 
 
 def _close(folder: Path) -> None:
@@ -156,7 +139,7 @@ def _close(folder: Path) -> None:
     if record is not None and record.status == "RUNNING":
         record = replace(record, status="KILLED", reason=DIED)
         write_record(record, folder)
-    box = outbox.open_in(folder)
+    box = open_in(folder)
     if box is None or box.status not in ("", "RUNNING"):
         return
     if record is None:
@@ -164,33 +147,3 @@ def _close(folder: Path) -> None:
     else:
         box.upload(artifacts(folder))
         box.finish(record.status, record.reason)
-
-
-def is_alive(folder: Path) -> bool:
-    """Whether the process that writes to a folder is still there."""
-    path = folder / outbox.LOCK
-    if not path.exists():
-        return False
-    if host_of(folder) not in ("", platform.node()):
-        return _silence_s(path) < SILENT_S
-    lock = lock_of(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def host_of(folder: Path) -> str:
-    """Name of the machine that a run or sweep was started on."""
-    try:
-        return (folder / outbox.HOST).read_text("utf-8")
-    except OSError:
-        return ""
-
-
-def _silence_s(path: Path) -> float:
-    """Seconds since a file was touched, by the clock of the file system that both hosts share."""
-    with tempfile.NamedTemporaryFile(dir=path.parent) as probe:
-        return os.stat(probe.name).st_mtime - path.stat().st_mtime

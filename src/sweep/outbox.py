@@ -6,63 +6,29 @@ folder; whoever opens the outbox later (the run itself, its parent, the next sta
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from typing import Any
 
-from filelock import FileLock
-
+from sweep.queue import ENTRIES, Entry, Queue, read_state
 from sweep.track import RefusedError, Store
 
-ENTRIES = "store.jsonl"
-STATE = "store.json"
-LOCK = "alive.lock"
-HOST = "alive.host"
-PROBE_S = 2.0
-"""Others hold a lock for a moment when they look whether somebody has it."""
-MAX_BATCH = 1000
-"""Metrics in one request; MLflow's limit."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Waits between deliveries that fail; the last one repeats."""
-BEAT_S = 30.0
-"""How often a run or sweep shows other machines that it is alive."""
 Point = tuple[Mapping[str, float], int, float]
 """Metrics, the optimizer step they belong to, and seconds since the epoch."""
 
 
-@dataclass
-class _State:
-    """How far the delivery is."""
-
-    store: dict[str, Any]
-    run_id: str = ""
-    delivered: int = 0
-    """Entries that the store has."""
-    status: str = ""
-    """The last status that was put in, delivered or not."""
-    refused: list[str] = field(default_factory=list)
-    """What the store will never take, with its reason."""
-
-
 class Outbox:
-    """The entries of one run, in its folder; one process at a time may write to it."""
+    """The one way of a run or sweep to its store; one process at a time may have it."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        self.folder, self.store, self._entries = folder, store, folder / ENTRIES
-        self._state = _state_for(folder, store)
-        entries = [_entry(line) for line in _cut_to_whole_lines(self._entries)]
-        self._waiting = entries[self._state.delivered :] if store.uri else []
-        self._points = {
-            (key, step) for entry in entries for key, _, _, step in entry.get("metrics", ())
-        }
-        self._lock, self._saving = Lock(), Lock()
+        self.folder, self.store = folder, store
+        self._queue = Queue(folder, store)
+        self._state = self._queue.state
         self._wake, self._closing = Event(), Event()
         self._thread: Thread | None = None
 
@@ -110,9 +76,9 @@ class Outbox:
             [key, float(value), int(at * 1000), step]
             for metrics, step, at in points
             for key, value in metrics.items()
-            if (key, step) not in self._points
+            if (key, step) not in self._queue.points
         ]
-        self._points |= {(key, step) for key, _, _, step in new}
+        self._queue.points |= {(key, step) for key, _, _, step in new}
         if new:
             self._put({"metrics": new})
 
@@ -137,52 +103,26 @@ class Outbox:
         if self._thread is not None:
             self._wake.set()
             self._thread.join(timeout_s)
-        elif self._waiting:
+        elif self._queue.waiting:
             with_patience(self.deliver, timeout_s)
-        return not self._waiting
+        return not self._queue.waiting
 
     def deliver(self) -> None:
         """Send what waits, in order. Raises what the store raises when it cannot be reached."""
-        while self._waiting:
-            batch = self._next_batch()
+        while self._queue.waiting:
+            batch = self._queue.next_batch()
             try:
                 self._send(batch)
             except RefusedError as error:
-                self._state.refused.append(str(error)[:500])
-            with self._lock:
-                del self._waiting[: len(batch)]
-                self._state.delivered += len(batch)
-            self._save(durably=False)  # what is sent again is known by the store
+                self.refused.append(str(error)[:500])
+            self._queue.delivered(batch)
 
-    def _put(self, entry: dict[str, Any]) -> None:
-        if self.store.uri is None:
-            return
-        with self._lock, self._entries.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            if "status" in entry or "create" in entry:
-                file.flush()
-                os.fsync(file.fileno())
-                self._save(durably=True)
-            self._waiting.append(entry)
-        self._wake.set()
+    def _put(self, entry: Entry) -> None:
+        if self.store.uri is not None:
+            self._queue.put(entry)
+            self._wake.set()
 
-    def _save(self, durably: bool) -> None:
-        with self._saving:  # not the other lock: who puts in must not wait for a disk
-            text = json.dumps(asdict(self._state))
-            write_atomically(self.folder / STATE, text, durably)
-
-    def _next_batch(self) -> list[dict[str, Any]]:
-        """The first entry, with the metrics right behind it as far as one request takes them."""
-        with self._lock:
-            found, size = self._waiting[:1], len(self._waiting[0].get("metrics", ()))
-            for entry in self._waiting[1:] if size else ():
-                size += len(entry.get("metrics", ()))
-                if "metrics" not in entry or size > MAX_BATCH:
-                    break
-                found.append(entry)
-            return found
-
-    def _send(self, batch: list[dict[str, Any]]) -> None:
+    def _send(self, batch: list[Entry]) -> None:
         first, run_id = batch[0], self._state.run_id
         if "create" in first:
             name, tags = first["create"]
@@ -216,31 +156,11 @@ class Outbox:
                     time.sleep(min(pause, 0.5))
                 else:
                     self._closing.wait(pause)
-            if self._closing.is_set() and not self._waiting:
+            if self._closing.is_set() and not self._queue.waiting:
                 return
 
 
-@contextmanager
-def heartbeat(folder: Path, box: Outbox) -> Iterator[None]:
-    """Touch the lock, and tell the store, for those who cannot see this process."""
-    over = Event()
-
-    def beat() -> None:
-        while not over.wait(BEAT_S):
-            os.utime(folder / LOCK)
-            box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
-
-    box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def with_patience(deliver: Any, timeout_s: float) -> None:
+def with_patience(deliver: Callable[[], None], timeout_s: float) -> None:
     """Try again for a while; what the last try raised is swallowed, for all is on disk."""
     end = time.monotonic() + timeout_s
     for pause in _pauses():
@@ -255,7 +175,7 @@ def with_patience(deliver: Any, timeout_s: float) -> None:
 
 def open_in(folder: Path) -> Outbox | None:
     """The outbox that a folder holds, with its store; None if either is gone."""
-    state = _read_state(folder)
+    state = read_state(folder)
     if state is None or not (folder / ENTRIES).exists():
         return None
     store = _where_it_is(Store(**state.store), folder)
@@ -272,95 +192,7 @@ def _where_it_is(store: Store, folder: Path) -> Store | None:
     return replace(store, uri=f"sqlite:///{found}") if found else None
 
 
-def status_in(folder: Path) -> str:
-    """The last status put into a folder's outbox; empty if there is none."""
-    state = _read_state(folder)
-    return state.status if state else ""
-
-
-def has_waiting(folder: Path) -> bool:
-    """Whether something in a folder's outbox has not been delivered."""
-    state = _read_state(folder)
-    return state is not None and len(_whole_lines(folder / ENTRIES)) > state.delivered
-
-
 def _pauses() -> Iterator[float]:
     yield from PAUSES_S
     while True:
         yield PAUSES_S[-1]
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file without a last one that is not finished."""
-    text = path.read_bytes() if path.exists() else b""
-    return text.split(b"\n")[:-1]
-
-
-def _cut_to_whole_lines(path: Path) -> list[bytes]:
-    """The same; a last line that a dying process left unfinished is cut off."""
-    lines = _whole_lines(path)
-    size = sum(len(line) + 1 for line in lines)
-    if path.exists() and path.stat().st_size > size:
-        os.truncate(path, size)
-    return lines
-
-
-def _entry(line: bytes) -> dict[str, Any]:
-    """What a line says; nothing if a power cut left zeros in its place."""
-    try:
-        return dict(json.loads(line))
-    except (ValueError, TypeError):
-        return {}
-
-
-def _state_for(folder: Path, store: Store) -> _State:
-    """How far the delivery to a store is.
-
-    Another one than before gets all from the start: it may be the same database at another path,
-    where the run is found by its tags, or one that has nothing of it.
-    """
-    state, address = _read_state(folder), asdict(store)
-    if state is None:
-        return _State(address)
-    before = [state.store.get(key) for key in ("uri", "experiment_id")]
-    if store.uri is not None and before != [store.uri, store.experiment_id]:
-        return replace(state, store=address, run_id="", delivered=0)
-    return state
-
-
-def _read_state(folder: Path) -> _State | None:
-    try:
-        return _State(**json.loads((folder / STATE).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def write_atomically(path: Path, text: str, durably: bool = True) -> None:
-    """Replace a file as a whole: whoever reads it has all or nothing.
-
-    Durably, so has whoever survives a power cut; the disk takes its time for that.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        if durably:
-            os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def lock_of(folder: Path) -> FileLock:
-    """Held by whoever writes to the folder, so freed by the system when that process dies."""
-    return FileLock(folder / LOCK)
-
-
-def claim(folder: Path) -> FileLock:
-    """Take the lock of a folder for this process, and say which machine it runs on.
-
-    Raises:
-        filelock.Timeout: Another process has it.
-    """
-    lock = lock_of(folder)
-    lock.acquire(timeout=PROBE_S)
-    (folder / HOST).write_text(platform.node(), "utf-8")
-    return lock

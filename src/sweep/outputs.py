@@ -15,8 +15,9 @@ from sweep import saving
 from sweep.config import Config
 from sweep.data import Encoded, Split, Splits
 from sweep.device import precision_and_device
+from sweep.disk import write_atomically
 from sweep.freeze import FreezeReport
-from sweep.outbox import Outbox, write_atomically
+from sweep.outbox import Outbox
 from sweep.record import CHECKPOINTS, Progress
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from sweep.config import SWEEP_WIDE, Config
-from sweep.outbox import write_atomically
+from sweep.disk import write_atomically
 from sweep.track import Store
 
 Progress = Callable[[dict[str, float], int, int], None]

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweep import listing, outbox, publish
+from sweep import claims, listing, publish
+from sweep.disk import write_atomically
 from sweep.execute import Execution, adopted
-from sweep.outbox import Outbox, write_atomically
+from sweep.outbox import Outbox, with_patience
 from sweep.progress import Pace, view
 from sweep.record import Record, RunSpec
 
@@ -49,13 +50,13 @@ class SweepSession:
 
     def __enter__(self) -> SweepSession:
         self.folder = new_folder(self.ledger.root / "sweeps")
-        self._lock: FileLock = outbox.claim(self.folder)
+        self._lock: FileLock = claims.claim(self.folder)
         self.box = Outbox(self.folder, self.store)
         tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
         self.box.create(self.folder.name, {**tags, "mlflow.note.content": f"`{self.command}`"})
-        outbox.with_patience(self.box.deliver, OPENING_S)
+        with_patience(self.box.deliver, OPENING_S)
         self.box.start(say=lambda _: None)  # said once, in the end, if it is still so
-        self._heart = outbox.heartbeat(self.folder, self.box)
+        self._heart = claims.heartbeat(self.folder, self.box)
         self._heart.__enter__()
         return self
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from sweep import environment, faults, outbox, presence
+from sweep import claims, environment, faults, presence
 from sweep.config import Config, ConfigError
 from sweep.device import precision_and_device
 from sweep.estimate import Size
@@ -106,14 +106,14 @@ def _claimed_run(
 ) -> Outcome:
     spec.folder.mkdir(parents=True, exist_ok=True)
     _redirect_output(spec.folder / "run.log")
-    with outbox.claim(spec.folder), ExitStack() as stack:
+    with claims.claim(spec.folder), ExitStack() as stack:
         box = Outbox(spec.folder, spec.store)
         box.create(spec.name, first_tags(spec))
         ledger.add(spec.key, spec.folder)
         box.start()
         device = "cpu" if spec.device is None else f"cuda{spec.device}"
         here = stack.enter_context(presence.present(device))
-        stack.enter_context(outbox.heartbeat(spec.folder, box))
+        stack.enter_context(claims.heartbeat(spec.folder, box))
         outcome = _attempt(connection, spec, box, stop)
         record = outcome.record
         assert record is not None
