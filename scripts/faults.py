@@ -145,10 +145,10 @@ def fresh_stores(command: list[str], folder: Path) -> str:
 
 def write_run(root: Path) -> None:
     """Open the store and write one run with a hundred points."""
-    from sweep import track
+    from sweep import opening
     from sweep.config import TrackingConfig
 
-    store = track.open_store(TrackingConfig(uri=None), root)
+    store = opening.open_store(TrackingConfig(uri=None), root)
     run_id = store.create_run("run", {})
     for step in range(100):
         store.log_metrics(run_id, [("loss", 1.0, step, 0)])

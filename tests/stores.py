@@ -108,8 +108,8 @@ class FakeStore:
             "log_inputs", lambda: self.server.runs[run_id].inputs.extend(map(dict, datasets))
         )
 
-    def upload(self, run_id: str, paths: Sequence[Path], subfolder: str = "") -> None:
-        names = [f"{subfolder}/{path.name}".lstrip("/") for path in paths if path.exists()]
+    def upload(self, run_id: str, paths: Sequence[Path]) -> None:
+        names = [path.name for path in paths if path.exists()]
         self.server.call("upload", lambda: self.server.runs[run_id].files.extend(names))
 
     def set_status(self, run_id: str, status: str) -> None:

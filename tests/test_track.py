@@ -328,18 +328,12 @@ def test_artifacts_go_under_the_root(store: Store, root: Path, tmp_path: Path) -
     (tmp_path / "model" / "config.json").write_text("{}\n", "utf-8")
     run_id = store.create_run("none", {})
     files = [tmp_path / name for name in ("config.yaml", "run.log", "model")]
-    store.upload(run_id, files)
-    store.upload(run_id, files, "report")
-    store.upload(run_id, [tmp_path / "run.log", tmp_path / "gone"], "single")
+    store.upload(run_id, [*files, tmp_path / "gone"])
     folder = root / "artifacts" / run_id / "artifacts"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml",
         "run.log",
         "model/config.json",
-        "report/model/config.json",
-        "report/config.yaml",
-        "report/run.log",
-        "single/run.log",
     }
 
 

@@ -18,34 +18,15 @@ import psutil
 import pytest
 import torch
 from helpers import STRATEGIES, compose, strategy
+from trainings import Trained, Trainings
 
-from sweep import cost, device, environment, freeze, model, train, trainer
+from sweep import cost, device, environment, train, trainer
 from sweep.compose import options
 from sweep.config import Config, ConfigError, TrainerConfig
-from sweep.data import NAMES, Encoded, encode, load_splits
+from sweep.data import load_splits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Tensors = Mapping[str, torch.Tensor]
-
-
-@dataclass
-class Trained:
-    """A finished training with what was there before it."""
-
-    result: train.TrainResult
-    trainer: Any
-    before: dict[str, torch.Tensor]
-    encoded: dict[str, Encoded]
-    reports: list[tuple[dict[str, float], int, int]]
-
-    @property
-    def after(self) -> dict[str, torch.Tensor]:
-        """Parameters of the trained model."""
-        return dict(self.trainer.model.named_parameters())
-
-    def curve(self, name: str) -> dict[int, float]:
-        """What was reported of a metric, per optimizer step."""
-        return {step: found[name] for found, step, _ in self.reports if name in found}
 
 
 @dataclass
@@ -87,26 +68,13 @@ class Bench:
 
     def train(self, cfg: Config) -> Trained:
         """What `run` does between loading and recording."""
-        splits = load_splits(cfg.data)
-        loaded = model.load(cfg, splits.label_names)
-        frozen = freeze.apply_freeze(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
-        encoded = {
-            name: encode(getattr(splits, name), loaded.tokenizer, cfg.data, name != "train")
-            for name in NAMES
-        }
-        for hook in self.hooks:
-            hook(loaded.model)
-        before = {k: v.detach().clone() for k, v in loaded.model.named_parameters()}
-        reports: list[tuple[dict[str, float], int, int]] = []
-        result, trainer = train.train(
-            loaded.model,
-            loaded.tokenizer,
-            encoded,
-            cfg,
-            train.Session(self.output_dir, lambda *step: reports.append(step)),
-            frozen,
-        )
-        return Trained(result, trainer, before, encoded, reports)
+
+        def hook(network: torch.nn.Module) -> None:
+            for change in self.hooks:
+                change(network)
+
+        trainings = Trainings(self.csv_file, lambda _: self.folder, self.output_dir, hook=hook)
+        return trainings.run(cfg)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from sweep import freeze, model, train
 from sweep.config import Config
-from sweep.data import NAMES, encode, load_splits
+from sweep.data import NAMES, Encoded, encode, load_splits
 from sweep.stopping import StopRequest
 
 SavedModel = Callable[[str], Path]
@@ -27,9 +27,12 @@ class Trained:
     trainer: Any
     report: freeze.FreezeReport
     before: dict[str, torch.Tensor]
+    encoded: dict[str, Encoded]
+    reports: list[tuple[dict[str, float], int, int]]
 
     @property
     def after(self) -> dict[str, torch.Tensor]:
+        """Parameters of the trained model."""
         return dict(self.trainer.model.named_parameters())
 
     @property
@@ -39,6 +42,10 @@ class Trained:
     @property
     def trainable(self) -> set[str]:
         return {t.name for t in self.report.tensors if t.trainable}
+
+    def curve(self, name: str) -> dict[int, float]:
+        """What was reported of a metric, per optimizer step."""
+        return {step: found[name] for found, step, _ in self.reports if name in found}
 
 
 @dataclass
@@ -84,6 +91,7 @@ class Trainings:
         }
         self.hook(frozen)
         before = {name: p.detach().clone() for name, p in frozen.named_parameters()}
+        reports: list[tuple[dict[str, float], int, int]] = []
         original = train.make_trainer
 
         def with_callbacks(*arguments: Any) -> Any:
@@ -94,8 +102,8 @@ class Trainings:
 
         train.make_trainer = with_callbacks
         try:
-            session = train.Session(self.output_dir, lambda *_: None, self.stop)
+            session = train.Session(self.output_dir, lambda *step: reports.append(step), self.stop)
             result, trainer = train.train(frozen, loaded.tokenizer, encoded, cfg, session, report)
         finally:
             train.make_trainer = original
-        return Trained(result, trainer, report, before)
+        return Trained(result, trainer, report, before, encoded, reports)

@@ -26,7 +26,6 @@ BEAT_S = 30.0
 """How often a run or sweep shows other machines that it is alive."""
 SILENT_S = 600.0
 """A run of another host is taken for dead when it has not touched its lock for that long."""
-DIED = "its process died without a word; found at a later start"
 
 
 def lock_of(folder: Path) -> FileLock:

@@ -88,16 +88,8 @@ def git_state() -> str:
     """Commit of the checkout this code runs from, with `-dirty` for uncommitted changes."""
     try:
         found = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(Path(__file__).parent),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-                "--exclude=*",
-            ],
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             timeout=10,

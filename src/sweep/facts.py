@@ -49,7 +49,13 @@ def open_record(
     record = begun(spec, "RUNNING")
     record.params = _params(spec, splits)
     train = encoded["train"]
-    record.metrics = {**_sizes(report), "tokens_per_text": train.tokens / len(train)}
+    record.metrics = {
+        "trainable_params": report.trainable_params,
+        "total_params": report.total_params,
+        "trainable_fraction": report.trainable_fraction,
+        "checkpoint_mib": report.checkpoint_params * 4 / 2**20,  # what save_model writes, in fp32
+        "tokens_per_text": train.tokens / len(train),
+    }
     record.tags = _tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint}
     cut = _cut_note(encoded, spec.cfg)
     _note(record, [*splits.notes, cut, *_new_notes(new_names), *spec.notes])
@@ -139,16 +145,6 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
         "sweep.git": world["git"],
         **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
         "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
-    }
-
-
-def _sizes(report: FreezeReport) -> dict[str, float]:
-    return {
-        "trainable_params": report.trainable_params,
-        "total_params": report.total_params,
-        "trainable_fraction": report.trainable_fraction,
-        # What save_model writes, in fp32.
-        "checkpoint_mib": report.checkpoint_params * 4 / 2**20,
     }
 
 

@@ -1,4 +1,4 @@
-"""Opening the store: made under a lock, checked before anything is trained."""
+"""Opening the MLflow store, and what is wrong with it in one sentence."""
 
 from __future__ import annotations
 

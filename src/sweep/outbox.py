@@ -47,11 +47,6 @@ class Outbox:
         """Entries that the store will never take, with its reasons."""
         return self._state.refused
 
-    @property
-    def _place(self) -> str:
-        """The folder below mlruns/, which may be moved; names of sweeps are drawn at random."""
-        return "/".join(self.folder.parts[-2:])
-
     def start(self, say: Callable[[str], None] = print) -> None:
         """Deliver in a thread from now on; `say` is told when the store cannot be reached."""
         self._say = say
@@ -86,9 +81,9 @@ class Outbox:
         """Store which data went in; see `Store.log_inputs`."""
         self._put({"inputs": [dict(entry) for entry in datasets]})
 
-    def upload(self, paths: Sequence[Path], subfolder: str = "") -> None:
-        """Copy files, or what is in folders, to the artifacts, as they are when delivered."""
-        self._put({"upload": [[str(path) for path in paths], subfolder]})
+    def upload(self, paths: Sequence[Path]) -> None:
+        """Copy files and folders to the artifacts, as they are when delivered."""
+        self._put({"upload": [str(path) for path in paths]})
 
     def finish(self, status: str, reason: str = "") -> None:
         """Set the status, and why it is not FINISHED."""
@@ -126,14 +121,15 @@ class Outbox:
         first, run_id = batch[0], self._state.run_id
         if "create" in first:
             name, tags = first["create"]
+            # mlruns/ may be moved, and names of sweeps are drawn at random.
+            place = "/".join(self.folder.parts[-2:])
+            own = {**tags, "sweep.folder": str(self.folder), "sweep.place": place}
             # A create whose answer was lost must not make a second run.
-            own = {**tags, "sweep.folder": str(self.folder), "sweep.place": self._place}
             self._state.run_id = self.store.find_run(own) or self.store.create_run(name, own)
         elif "metrics" in first:
             self.store.log_metrics(run_id, [tuple(m) for entry in batch for m in entry["metrics"]])
         elif "upload" in first:
-            paths, subfolder = first["upload"]
-            self.store.upload(run_id, [Path(path) for path in paths], subfolder)
+            self.store.upload(run_id, [Path(path) for path in first["upload"]])
         elif "inputs" in first:
             self.store.log_inputs(run_id, first["inputs"])
         elif first.get("params") or first.get("tags"):

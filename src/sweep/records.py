@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweep import stored
 from sweep.config import ConfigError
@@ -141,16 +141,17 @@ def _from_store(sweep: str | None, uri: str) -> list[Record]:
     return [_from_run(run, folder / run.run_id, uri) for run in stored.runs(uri, chosen[-1])]
 
 
-def _from_run(run: stored.StoredRun, folder: Path, uri: str) -> Record:
+def _from_run(run: Record, folder: Path, uri: str) -> Record:
     """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
     place = stored.fetch(uri, run.run_id, FILES, folder)
-    written = read_record(place)
-    record = written or Record(run.run_id, run.name, run.params.get("freeze", run.name), "")
-    record.run_id, record.status = run.run_id, run.status
-    record.reason = record.reason or run.tags.get("sweep.status_reason", "")
-    record.folder = str(place)
-    record.metrics = run.metrics | record.metrics
-    record.tags = run.tags | record.tags
-    params: dict[str, Any] = dict(run.params)
-    record.params = params | record.params
-    return record
+    written = read_record(place) or run
+    return replace(
+        written,
+        run_id=run.run_id,
+        status=run.status,
+        reason=written.reason or run.reason,
+        folder=str(place),
+        params=run.params | written.params,
+        metrics=run.metrics | written.metrics,
+        tags=run.tags | written.tags,
+    )

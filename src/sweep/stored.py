@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -13,19 +12,8 @@ from urllib.request import url2pathname
 
 from sweep.config import ConfigError
 from sweep.opening import in_one_sentence
+from sweep.record import Record
 from sweep.track import Store
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A training as the store has it; params and tags are texts."""
-
-    run_id: str
-    name: str
-    status: str
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
 
 
 def sweeps(uri: str) -> list[tuple[str, str]]:
@@ -34,18 +22,20 @@ def sweeps(uri: str) -> list[tuple[str, str]]:
     return [(run.info.run_id, str(run.info.run_name)) for run in runs]
 
 
-def runs(uri: str, sweep_id: str) -> list[StoredRun]:
-    """The trainings of a sweep, in the order in which they began."""
+def runs(uri: str, sweep_id: str) -> list[Record]:
+    """The trainings of a sweep, in the order in which they began; their params are texts."""
     if not re.fullmatch(r"[\w-]+", sweep_id):  # it goes into a query
         return []
     return [
-        StoredRun(
+        Record(
             run.info.run_id,
-            str(run.info.run_name),
-            str(run.info.status),
-            dict(run.data.params),
-            dict(run.data.metrics),
-            dict(run.data.tags),
+            name=str(run.info.run_name),
+            strategy=run.data.params.get("freeze", str(run.info.run_name)),
+            status=str(run.info.status),
+            reason=run.data.tags.get("sweep.status_reason", ""),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
         )
         for run in _search(uri, f"tags.`sweep.id` = '{sweep_id}'")
     ]

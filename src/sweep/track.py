@@ -67,7 +67,8 @@ class Store:
 
     def find_run(self, tags: Mapping[str, str]) -> str:
         """Id of the run of this folder and machine, if it was created before, or an empty text."""
-        wanted = [f"tags.`{key}` = {_quoted(tags[key])}" for key in IDENTITY if key in tags]
+        own = {key: tags[key].replace('"', "") for key in IDENTITY if key in tags}
+        wanted = [f'tags.`{key}` = "{value}"' for key, value in own.items()]
         found = self._search(" and ".join(wanted), limit=1) if wanted else []
         return str(found[0].info.run_id) if found else ""
 
@@ -115,15 +116,12 @@ class Store:
                 ],
             )
 
-    def upload(self, run_id: str, paths: Sequence[Path], subfolder: str = "") -> None:
-        """Copy files and folders, which keep their names, to a run's artifacts.
-
-        What is gone is left out.
-        """
+    def upload(self, run_id: str, paths: Sequence[Path]) -> None:
+        """Copy files and folders to a run's artifacts; what is gone is left out."""
         with _sorted_errors():
             for path in paths:
                 if path.exists():
-                    self.client.log_artifact(run_id, str(path), subfolder or None)
+                    self.client.log_artifact(run_id, str(path))
 
     def set_status(self, run_id: str, status: str) -> None:
         """Set RUNNING, FINISHED, FAILED or KILLED."""
@@ -145,12 +143,10 @@ class Store:
             self.client.set_tag(run_id, "sweep.recommended", "true")
 
     def register(self, run_id: str, name: str, text: str) -> str:
-        """Register a run's saved model with the alias `recommended`; returns the model's name.
+        """Register the `model/` of a run with the alias `recommended`.
 
-        Args:
-            run_id: Its artifacts hold `model/`.
-            name: What the model is for; the experiment's name comes before it.
-            text: Description of the version.
+        Returns:
+            The model's name: that of the experiment, then the given one.
         """
         if self.uri is None:
             return ""
@@ -185,11 +181,6 @@ class Store:
 
         By default the list shows no metric at all, and the charts of the summary run, of which
         each holds one number, push those of the runs off the page.
-
-        Args:
-            sweep_id: Of the summary run.
-            columns: Metrics to show.
-            order_by: The metric to sort by, the highest first.
         """
         if self.uri is None:
             return
@@ -237,7 +228,3 @@ def _sorted_errors() -> Iterator[None]:
         if error.error_code in REFUSALS:
             raise RefusedError(" ".join(str(error).split())) from None
         raise
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', "") + '"'

@@ -15,12 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sweep import cost, kernels, metrics
 from sweep.batches import Padding
@@ -180,11 +175,7 @@ def check_loss(loss: float, step: int) -> None:
 
 
 def make_trainer(
-    model: nn.Module,
-    tokenizer: Any,
-    encoded: dict[str, Encoded],
-    cfg: Config,
-    output_dir: Path,
+    model: nn.Module, tokenizer: Any, encoded: dict[str, Encoded], cfg: Config, output_dir: Path
 ) -> SweepTrainer:
     """The Trainer of a run, without anything that watches it."""
     kernels.speed_up(model, cfg.trainer)
@@ -254,7 +245,3 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
     # batch size than the one that was asked for.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
-
-
-def _compute_metrics(prediction: Any) -> dict[str, float]:
-    return metrics.compute(prediction.predictions.argmax(-1), prediction.label_ids)
