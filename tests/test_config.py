@@ -18,11 +18,14 @@ from sweep import strategy
 from sweep.checks import CHOICES, RANGES
 from sweep.compose import GROUPS, compose_jobs, options
 from sweep.config import ConfigError, FreezeConfig, OptimizerConfig, TrainerConfig, keys
+from sweep.overrides import LAUNCHER
 
 PROJECT = Path(__file__).parents[1]
 CONF = PROJECT / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
-OPTIONS = [(path.parent.name, path.stem) for path in FILES if path.parent != CONF]
+OPTIONS = [
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES if path.parent != CONF
+]
 MODELS = [name for group, name in OPTIONS if group == "model"]
 STRATEGIES = [name for group, name in OPTIONS if group == "freeze"]
 REQUIRED = {
@@ -65,7 +68,7 @@ def messages(overrides: Sequence[str], config_dir: str | None = None) -> tuple[s
 
 
 def test_every_group_has_options() -> None:
-    assert {group for group, _ in OPTIONS} == set(GROUPS)
+    assert {group for group, _ in OPTIONS} == {*GROUPS, LAUNCHER}
     assert len(OPTIONS) >= 20
 
 
@@ -101,7 +104,7 @@ def test_every_file_begins_with_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_help_shows_the_first_comment_of_every_option(path: Path) -> None:
     if path.parent != CONF:
-        about = LISTED[path.parent.name][path.stem]
+        about = LISTED[path.parent.relative_to(CONF).as_posix()][path.stem]
         assert f"# {about}" in path.read_text("utf-8").splitlines()
 
 
@@ -126,8 +129,13 @@ def test_every_folder_of_conf_is_packaged() -> None:
     setuptools = project["tool"]["setuptools"]
     folders = {path.parent.relative_to(PROJECT).as_posix() for path in FILES}
     wanted = {f"sweep.{folder.replace('/', '.')}": folder for folder in folders}
-    assert set(setuptools["packages"]) == {"sweep", *wanted}
-    assert setuptools["package-dir"] == {"sweep": "src/sweep", **wanted}
+    source = {
+        path.name: f"src/{path.name}" for path in (PROJECT / "src").iterdir() if path.is_dir()
+    }
+    source = {name: path for name, path in source.items() if not name.endswith(".egg-info")}
+    assert set(source) == {"hydra_plugins", "sweep"}
+    assert set(setuptools["packages"]) == {*source, *wanted}
+    assert setuptools["package-dir"] == {**source, **wanted}
 
 
 def test_every_family_has_a_head_and_the_same_parts() -> None:

@@ -114,8 +114,8 @@ TYPED: dict[str, tuple[str, str]] = {
     "package": ("data@other=csv", "'data@other=csv' has an @. Write data=value."),
     "setting of Hydra": (
         "hydra.run.dir=elsewhere",
-        "'hydra.run.dir=elsewhere' has no effect: runs are started by sweep and not by Hydra's"
-        " launchers. Remove it.",
+        "'hydra.run.dir=elsewhere' has no effect. Of Hydra's own keys only hydra/launcher=NAME and"
+        " hydra.launcher.KEY=VALUE can be set. Remove it.",
     ),
     "text for an integer": ("seed=one", "seed=one has the wrong type. It has to be an integer."),
     "nothing for an integer": (

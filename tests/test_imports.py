@@ -19,6 +19,7 @@ ORDER = (
     "checks",
     "overrides",
     "reference",
+    "launching",
     "compose",
     "table",
     "split",
@@ -80,6 +81,7 @@ ORDER = (
     "baselines",
     "comparison",
     "records",
+    "launcher",
     "verdict",
     "findings",
     "words",
@@ -109,12 +111,13 @@ OWNERS = {
     "bitsandbytes": {"adapters"},
     "evaluate": {"metrics"},
     "huggingface_hub": {"folder"},
-    "hydra": {"config", "overrides", "compose"},
+    "hydra": {"config", "overrides", "launching", "compose", "launcher"},
     "jinja2": {"pages"},
     "matplotlib": {"plots"},
     # track writes, opening opens, stored reads; preload loads it for the processes to come.
     "mlflow": {"track", "opening", "stored", "preload"},
-    "omegaconf": {"config", "compose", "reference", "record"},  # record writes config.yaml with it
+    # record writes config.yaml with it
+    "omegaconf": {"config", "launching", "compose", "launcher", "reference", "record"},
     "peft": {"adapters"},
     "scipy": {"comparison", "inference"},
     "sqlalchemy": {"opening"},

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import compose
+from omegaconf import OmegaConf
 
 from sweep import faults
 from sweep.faults import MEMORY, OTHER, PASSING
 from sweep.record import Record, RunSpec, read_record, write_record
-from sweep.retries import next_folder, next_try
+from sweep.retries import as_stopped, next_folder, next_try
 from sweep.track import Store
 from sweep.worker import Outcome
 
@@ -118,3 +120,23 @@ def test_folders_of_tries_are_never_the_same(strategy: str) -> None:
         folder = next_folder(folder)
     assert len(set(names)) == 12
     assert all(name.startswith("003_") for name in names)
+
+
+def test_a_run_that_goes_on_keeps_the_smaller_pieces_it_had_come_to(spec: RunSpec) -> None:
+    first = next_try(spec, failed(MEMORY), 0)
+    assert first is not None
+    first.spec.folder.mkdir()
+    second = next_try(first.spec, failed(MEMORY), 0)
+    assert second is not None
+    second.spec.folder.mkdir()
+    OmegaConf.save(OmegaConf.structured(second.spec.cfg), second.spec.folder / "config.yaml")
+    found = as_stopped(replace(spec, folder=second.spec.folder))
+    assert found.cfg == second.spec.cfg
+    assert found.notes == second.spec.notes
+    assert found.key == spec.key
+
+
+@pytest.mark.parametrize("damage", ["", "trainer: [", "trainer: {per_device: 1}"])
+def test_a_run_whose_configuration_is_damaged_goes_on_as_asked(damage: str, spec: RunSpec) -> None:
+    (spec.folder / "config.yaml").write_text(damage, "utf-8")
+    assert as_stopped(spec) == spec

@@ -17,7 +17,18 @@ import psutil
 import pytest
 
 from sweep.__main__ import main
+from sweep.compose import compose_jobs
 from sweep.environment import cores
+from sweep.faults import MEMORY
+from sweep.ledger import Ledger
+from sweep.outbox import Outbox
+from sweep.prepare import check_inputs
+from sweep.record import Record, RunSpec, unfinished, write_record
+from sweep.retries import next_try
+from sweep.run import run
+from sweep.stopping import Stopped, StopRequest
+from sweep.track import Store
+from sweep.worker import Outcome
 
 
 def records(root: Path) -> list[dict[str, Any]]:
@@ -209,6 +220,59 @@ def test_a_stopped_sweep_goes_on_from_the_step_where_it_was(
     )
     assert first == second
     assert curves(whole) == curves(pieces)
+
+
+def test_a_run_in_smaller_pieces_that_is_stopped_goes_on_in_them(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    steps = ["trainer.max_steps=4", "trainer.per_device_train_batch_size=8"]
+    command = ["freeze=full", *overrides, *steps]
+    (checked,) = check_inputs(compose_jobs(command))
+    cfg, ledger, stop = checked.job.cfg, Ledger(tmp_path / "mlruns"), StopRequest()
+    first = tmp_path / "mlruns" / "sweeps" / "before" / "000_full"
+    spec = RunSpec("full", cfg, {}, checked.key, "before", first, Store(None), ledger.root)
+    again = next_try(spec, Outcome(Record("", "full", "full", "FAILED"), MEMORY), 0)
+    assert again is not None
+    again.spec.folder.mkdir(parents=True)
+    with ledger.lock(checked.key):
+        ledger.add(checked.key, again.spec.folder)
+    with pytest.raises(Stopped) as stopped:
+        run(again.spec, Outbox(again.spec.folder, Store(None)), lambda *_: stop.ask(), stop)
+    write_record(unfinished(again.spec, "KILLED", str(stopped.value)), again.spec.folder)
+
+    assert main(["tracking=none", *command]) == 0
+    (record,) = records(tmp_path)
+    assert record["status"] == "FINISHED"
+    assert record["params"]["per_device_train_batch_size"] == 4
+    assert "went on from step 1" in record["notes"]
+    note = "out of memory with batches of 8; trained with batches of 4, 2 to an optimizer step"
+    assert note in record["notes"]
+
+
+def change_the_data_once_a_run_trains(root: Path, table: Path) -> None:
+    """Leave out the last row as soon as the first curve of the first run is there."""
+    while not list(root.glob("mlruns/sweeps/*/000_*/curves.jsonl")):
+        time.sleep(0.01)
+    table.write_text("\n".join(table.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
+
+
+def test_a_run_that_finds_other_data_than_its_sweep_fails_and_says_why(
+    overrides: list[str], csv_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Path(shutil.copy(csv_file, tmp_path / "rows.csv"))
+    changer = threading.Thread(target=change_the_data_once_a_run_trains, args=(tmp_path, table))
+    changer.start()
+    command = ["tracking=none", *overrides, f"data.path={table}", "freeze=full", "seed=0,1"]
+    assert main([*command, "trainer.max_steps=100"]) == 1
+    changer.join()
+    reason = "the data changed while the sweep ran, so its runs could not be compared"
+    assert [(r["status"], r["reason"]) for r in records(tmp_path)] == [
+        ("FINISHED", ""),
+        ("FAILED", f"RuntimeError: {reason}; start it anew"),
+    ]
+    assert f"full seed=1: FAILED: RuntimeError: {reason}; start it anew" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def curves(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from sweep import reference
-from sweep.compose import GROUPS, compose_jobs, options
+from sweep.compose import compose_jobs, options
 from sweep.config import ConfigError
 
 DELIVERY_S = 5.0
@@ -93,8 +93,8 @@ def help_text(config_dir: str | None) -> str:
         "comparison freeze=attention,full,none runs on built-in data and model.",
     ]
     found = options(config_dir)
-    width = max(len(name) for group in GROUPS for name in found[group]) + 2
-    for group in GROUPS:
+    width = max(len(name) for names in found.values() for name in names) + 2
+    for group in found:
         lines += ["", f"{group}="]
         lines += [f"  {name:<{width}}{about}" for name, about in found[group].items()]
     lines += [

@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,10 +26,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from sweep import checks, config
+from sweep import checks, config, launching
 from sweep.checks import value_at
 from sweep.config import SWEEP_WIDE, Config, ConfigError, keys
-from sweep.overrides import parse, value_of, wrong_type
+from sweep.launching import Launch
+from sweep.overrides import LAUNCHER, LAUNCHER_KEYS, parse, value_of, wrong_type
 
 OPEN = ("families", "model.parts")
 """Tables whose keys the user makes up."""
@@ -47,6 +48,8 @@ class Job:
     overrides: tuple[str, ...]
     swept: dict[str, str]
     cfg: Config
+    launch: Launch = Launch()
+    """The same for all jobs of a sweep."""
 
     @property
     def name(self) -> str:
@@ -67,9 +70,10 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
     """
     errors: list[str] = []
     bases: Bases = {}
-    with _hydra(config_dir):
-        axes = _axes(overrides, bases, errors)
-        jobs = _jobs(axes, bases, errors)
+    with initialized(config_dir):
+        axes, launch = _axes(overrides, config_dir, bases, errors)
+        jobs = [replace(job, launch=launch) for job in _jobs(axes, bases, errors)]
+    errors += launching.check(launch, jobs[0].cfg) if jobs else []
     errors += _duplicate_errors(jobs)
     if errors:
         raise ConfigError(*errors)
@@ -78,8 +82,11 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
     """Per group, its options and what the first line of each file says about it."""
-    with _hydra(config_dir):
-        return {group: {name: _summary(group, name) for name in _names(group)} for group in GROUPS}
+    with initialized(config_dir):
+        return {
+            group: {name: _summary(group, name) for name in _names(group)}
+            for group in (*GROUPS, LAUNCHER)
+        }
 
 
 class _ConfigDirPlugin(SearchPathPlugin):
@@ -93,7 +100,8 @@ class _ConfigDirPlugin(SearchPathPlugin):
 
 
 @contextmanager
-def _hydra(config_dir: str | None) -> Iterator[None]:
+def initialized(config_dir: str | None) -> Iterator[None]:
+    """Let Hydra read `conf/`, behind a folder of the user's, as long as the block lasts."""
     if config_dir is not None and not os.path.isdir(config_dir):
         raise ConfigError(
             f"--config-dir {config_dir!r} is not a folder. Give one that is laid out like conf/."
@@ -106,21 +114,36 @@ def _hydra(config_dir: str | None) -> Iterator[None]:
         yield
 
 
-def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> Axes:
-    """The axes of the command line, behind the sweep that the configuration itself asks for."""
-    groups = {group: partial(_choices, group) for group in GROUPS}
+def _axes(
+    overrides: Sequence[str], config_dir: str | None, bases: Bases, errors: list[str]
+) -> tuple[Axes, Launch]:
+    """The axes of the command line, behind the sweep that the configuration itself asks for.
+
+    The launcher's keys are not among them: they say how runs are started, not what they compute.
+    """
+    groups = {group: partial(_choices, group) for group in (*GROUPS, LAUNCHER)}
     typed = parse(overrides, groups, _loader(), errors)
+    own = _launcher_overrides(typed, errors)
     fixed = _fixed_groups(typed)
     try:
-        cfg = _compose(fixed, return_hydra_config=True)
+        starter = [str(o.input_line) for o in own.get(LAUNCHER, [])]
+        cfg = _compose([*fixed, *starter], return_hydra_config=True)
     except ConfigError as error:
         raise ConfigError(*errors, *error.messages) from None
+    launch = launching.choose(cfg, own, config_dir, errors)
     params = cfg.hydra.sweeper.get("params") or {}
     with open_dict(cfg):
         del cfg["hydra"]
     bases[fixed] = copy.deepcopy(cfg)
     default = parse([f"{key}={value}" for key, value in params.items()], groups, _loader(), errors)
-    return _accepted(default | typed, cfg, errors)
+    return _accepted(default | typed, cfg, errors), launch
+
+
+def _launcher_overrides(typed: Axes, errors: list[str]) -> Axes:
+    """Take those of the launcher out of the others; it is one for the whole sweep."""
+    own = {k: typed.pop(k) for k in list(typed) if k == LAUNCHER or k.startswith(LAUNCHER_KEYS)}
+    errors += [_sweep_wide(key, values) for key, values in own.items() if len(values) > 1]
+    return {key: values for key, values in own.items() if len(values) == 1}
 
 
 def _fixed_groups(axes: Axes) -> tuple[str, ...]:
@@ -138,8 +161,7 @@ def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
     accepted = {}
     for key, values in axes.items():
         if len(values) > 1 and key.partition(".")[0] in SWEEP_WIDE:
-            typed = ",".join(value_of(value) for value in values)
-            errors.append(f"{key}={typed} holds for a whole sweep. Give it one value.")
+            errors.append(_sweep_wide(key, values))
             continue
         own = values if key not in GROUPS else []
         refused = [(value, reason) for value in own if (reason := _apply(scratch, value))]
@@ -147,6 +169,11 @@ def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
         if not refused:
             accepted[key] = values
     return accepted
+
+
+def _sweep_wide(key: str, values: Sequence[Override]) -> str:
+    typed = ",".join(value_of(value) for value in values)
+    return f"{key}={typed} holds for a whole sweep. Give it one value."
 
 
 def _jobs(axes: Axes, bases: Bases, errors: list[str]) -> list[Job]:
@@ -279,7 +306,8 @@ def _names(group: str) -> list[str]:
 def _summary(group: str, name: str) -> str:
     """First comment line of an option file that is not a Hydra directive."""
     for source in _loader().get_sources():
-        if source.scheme() in ("pkg", "file") and source.is_config(f"{group}/{name}"):
+        ours = source.scheme() == "file" or source.path == "sweep.conf"
+        if ours and source.is_config(f"{group}/{name}"):
             folder = Path(__file__).parent / "conf"
             if source.scheme() == "file":
                 folder = Path(source.path)
@@ -288,4 +316,4 @@ def _summary(group: str, name: str) -> str:
             lines = (folder / group / f"{name}.yaml").read_text("utf-8").splitlines()
             comments = [line[1:].strip() for line in lines if line.startswith("#")]
             return next((c for c in comments if c and not c.startswith("@")), "")
-    return ""
+    return "comes with Hydra or a plugin of it" if group == LAUNCHER else ""

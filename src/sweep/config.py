@@ -274,7 +274,8 @@ class Config:
     seed: int = 0
     """Seed of head, data order and dropout. Runs that differ only in it are replicates."""
     jobs: int = 1
-    """Runs at the same time on this machine, which share its cores or GPUs."""
+    """Runs at the same time on this machine, which share its cores or GPUs; other launchers than
+    hydra/launcher=local have keys of their own for it."""
     resume: bool = True
     """Take over runs that have finished before and go on with stopped ones; false trains anew."""
     on_failure: str = "continue"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,9 @@ class Execution:
     @contextmanager
     def _listening(self) -> Iterator[None]:
         """Take Ctrl-C and SIGTERM for a request, which is looked at between two messages."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # a launcher with threads of its own, and Python hears signals in the main one
+            return
         known = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -212,24 +216,8 @@ class Execution:
         self._ended(task, Outcome(self._close(task, status, reason)))
 
     def _close(self, task: _Task, status: str, reason: str) -> Record:
-        """Write down the end of a run whose process is gone."""
         task.process.join()
-        spec = task.spec
-        done = read_record(spec.folder)
-        if done is not None and done.status == "FINISHED":
-            # It died while telling the store, which the next start completes; the result stands.
-            return done
-        record = unfinished(spec, status, reason)
-        # What cannot be written now is written by the next start, which finds the run dead.
-        with contextlib.suppress(OSError):
-            write_record(record, spec.folder)
-            box = Outbox(spec.folder, spec.store)
-            if box.status in ("", "RUNNING"):
-                box.finish(status, reason)
-            box.close(DELIVERY_S)
-            record.run_id = box.run_id
-            write_record(record, spec.folder)
-        return record
+        return close_left(task.spec, status, reason)
 
     def _ended(self, task: _Task, outcome: Outcome) -> None:
         """Take a run off the list, for good or until its next try."""
@@ -264,6 +252,26 @@ class Execution:
             stop = self.cfg.on_failure == "stop"
             key = "on_failure=stop" if stop else f"max_failures={limit}"
             self.why_ended = f"{self._failures} failed, and {key}"
+
+
+def close_left(spec: RunSpec, status: str, reason: str) -> Record:
+    """Write down the end of a run whose process is gone."""
+    done = read_record(spec.folder)
+    if done is not None and done.status == "FINISHED":
+        # It died while telling the store, which the next start completes; the result stands.
+        return done
+    record = unfinished(spec, status, reason)
+    # What cannot be written now is written by the next start, which finds the run dead.
+    with contextlib.suppress(OSError):
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        write_record(record, spec.folder)
+        box = Outbox(spec.folder, spec.store)
+        if box.status in ("", "RUNNING"):
+            box.finish(status, reason)
+        box.close(DELIVERY_S)
+        record.run_id = box.run_id
+        write_record(record, spec.folder)
+    return record
 
 
 def adopted(record: Record, spec: RunSpec) -> Record:

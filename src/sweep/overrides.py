@@ -14,6 +14,9 @@ from hydra.errors import HydraException
 from sweep import config
 
 OPTIONS = ("--config-dir DIR", "--help", "--keys")
+LAUNCHER = "hydra/launcher"
+LAUNCHER_KEYS = "hydra.launcher."
+"""What can be set of Hydra's own keys; those of a launcher are looked at where it is known."""
 WORDS = {
     int: "an integer",
     float: "a number",
@@ -23,6 +26,8 @@ WORDS = {
 }
 
 
+OPEN = ("families.", "model.parts.", LAUNCHER_KEYS)
+"""What makes up keys that are not in the schema."""
 Groups = Mapping[str, Callable[[], Sequence[str]]]
 """What lists the options of a group, by its name."""
 
@@ -132,12 +137,12 @@ def _problem(override: Override, groups: Groups) -> str:
         )
     if override.package is not None:
         return f"{override.input_line!r} has an @. Write {key}=value."
-    if override.is_hydra_override():
+    if override.is_hydra_override() and key != LAUNCHER and not key.startswith(LAUNCHER_KEYS):
         return (
-            f"{override.input_line!r} has no effect: runs are started by sweep and not by Hydra's"
-            " launchers. Remove it."
+            f"{override.input_line!r} has no effect. Of Hydra's own keys only"
+            " hydra/launcher=NAME and hydra.launcher.KEY=VALUE can be set. Remove it."
         )
-    if key in groups or key in known or key.startswith(("families.", "model.parts.")):
+    if key in groups or key in known or key.startswith(OPEN):
         return ""
     return _unknown_key(key, sorted({*known, *groups}))
 

@@ -112,7 +112,7 @@ def _from_folder(folder: Path) -> list[Record]:
     """
     try:
         planned = json.loads((folder / "sweep.json").read_text("utf-8"))["runs"]
-        runs = [(_best_try(Path(run["folder"])), run) for run in planned]
+        runs = [(best_try(Path(run["folder"])), run) for run in planned]
     except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
         paths = sorted(folder.glob("*/record.json"))
         return [record for path in paths if (record := read_record(path.parent)) is not None]
@@ -123,7 +123,7 @@ def _from_folder(folder: Path) -> list[Record]:
     ]
 
 
-def _best_try(folder: Path) -> Record | None:
+def best_try(folder: Path) -> Record | None:
     """The finished try of a run, or its last one."""
     tries = [folder, *sorted(folder.parent.glob(f"{folder.name}_[0-9]*"))]
     found = [record for path in tries if (record := read_record(path)) is not None]

@@ -17,7 +17,8 @@ from sweep.overrides import in_words
 
 INTRODUCTION = """\
 Every key with its default, the values it takes, and its meaning. An option of a group, such as
-freeze=lora or trainer=debug, may set other defaults; KEY=VALUE wins over both, KEY=A,B sweeps."""
+freeze=lora or trainer=debug, may set other defaults; KEY=VALUE wins over both, KEY=A,B sweeps.
+hydra/launcher=NAME chooses what starts the runs; hydra.launcher.KEY=VALUE sets what it takes."""
 
 
 @dataclasses.dataclass(frozen=True)

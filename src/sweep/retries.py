@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep import faults
-from sweep.record import RunSpec, write_record
+from sweep.config import Config
+from sweep.record import RunSpec, saved_config, write_record
 from sweep.worker import Outcome
 
 
@@ -44,12 +45,33 @@ def _in_smaller_pieces(spec: RunSpec, outcome: Outcome) -> Retry | None:
         record.reason = f"does not fit: out of memory with single texts ({record.reason})"
         write_record(record, spec.folder)
         return None
-    note = (
-        f"out of memory with batches of {spec.cfg.trainer.per_device_train_batch_size}; trained"
+    return Retry(replace(_again(spec, _reduced(spec.cfg, smaller)), cfg=smaller))
+
+
+def _reduced(cfg: Config, smaller: Config) -> str:
+    return (
+        f"out of memory with batches of {cfg.trainer.per_device_train_batch_size}; trained"
         f" with batches of {smaller.trainer.per_device_train_batch_size},"
         f" {smaller.trainer.gradient_accumulation_steps} to an optimizer step"
     )
-    return Retry(replace(_again(spec, note), cfg=smaller))
+
+
+def as_stopped(spec: RunSpec) -> RunSpec:
+    """A run that goes on in its folder, in as small pieces as it was trained in when it stopped.
+
+    Its checkpoint counts steps and texts of these pieces, and larger ones did not fit.
+    """
+    try:
+        reached = saved_config(spec.folder).trainer.per_device_train_batch_size
+    except Exception:  # stopped before it was written, or damaged
+        return spec
+    cfg, notes = spec.cfg, spec.notes
+    while cfg.trainer.per_device_train_batch_size > reached:
+        smaller = faults.smaller(cfg)
+        if smaller is None:
+            return spec
+        cfg, notes = smaller, (*notes, _reduced(cfg, smaller))
+    return replace(spec, cfg=cfg, notes=notes)
 
 
 def _again(spec: RunSpec, note: str) -> RunSpec:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from sweep import claims, listing, publish
 from sweep.disk import write_atomically
 from sweep.execute import Execution, adopted
+from sweep.launcher import Launched, launch
 from sweep.outbox import Outbox, with_patience
-from sweep.progress import Pace, view
+from sweep.progress import LineView, Pace, view
 from sweep.record import Record, RunSpec
+from sweep.retries import as_stopped
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -77,18 +79,19 @@ class SweepSession:
         self._write_down(specs, records)
         todo = {index: spec for index, spec in specs.items() if index not in records}
         console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
-        cfg = checked[0].job.cfg
-        progress = view(console, Pace(len(specs), len(records)))
-        execution = Execution(context, progress, cfg, gpus)
-        execution.run(todo)
-        records |= execution.records
+        jobs, pace = [job.job for job in checked], Pace(len(specs), len(records))
+        # A live view knows all runs at work, those of other launchers may be elsewhere.
+        shown = view(console, pace) if jobs[0].launch.is_local else LineView(console, pace)
+        execution = Execution(context, shown, jobs[0].cfg, gpus)
+        launched = launch(execution, todo, jobs, self.folder)
+        records |= launched.records
         self._write_down(specs, records)  # tries that failed have moved on to other folders
-        return self._finish(console, execution, [records[i] for i in sorted(records)], len(specs))
+        return self._finish(console, launched, [records[i] for i in sorted(records)], len(specs))
 
     def _spec(self, checked: Checked, index: int) -> RunSpec:
         job = checked.job
         stopped = self.ledger.stopped(checked.key) if job.cfg.resume else None
-        return RunSpec(
+        spec = RunSpec(
             name=job.name,
             cfg=job.cfg,
             swept=job.swept,
@@ -100,6 +103,7 @@ class SweepSession:
             data_fingerprint=checked.data_fingerprint,
             sharing=checked.sharing,
         )
+        return spec if stopped is None else as_stopped(spec)
 
     def _finished(self, specs: dict[int, RunSpec]) -> dict[int, Record]:
         """What an earlier sweep has done, unless all is to be trained anew."""
@@ -134,7 +138,7 @@ class SweepSession:
         self.box.upload([self.folder / SWEEP])
 
     def _finish(
-        self, console: Console, execution: Execution, records: Sequence[Record], planned: int
+        self, console: Console, launched: Launched, records: Sequence[Record], planned: int
     ) -> int:
         """Compare, report and close the summary run; returns the exit status."""
         listing.print_notes(console, records)
@@ -143,13 +147,13 @@ class SweepSession:
         words = {"FAILED": "failed", "KILLED": "were stopped"}
         reasons = [f"{ends[key]} of {planned} runs {x}" for key, x in words.items() if ends[key]]
         if planned > len(records):
-            why = f" ({execution.why_ended})" if execution.why_ended else ""
+            why = f" ({launched.why_ended})" if launched.why_ended else ""
             reasons.append(f"{planned - len(records)} of {planned} runs were not begun{why}")
         for reason in reasons:
-            console.print(reason, highlight=False)
-        if execution.interrupted:
+            console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        if launched.interrupted:
             console.print("stopped; the same command does what is missing", highlight=False)
-        status = "KILLED" if execution.interrupted else "FAILED" if reasons else "FINISHED"
+        status = "KILLED" if launched.interrupted else "FAILED" if reasons else "FINISHED"
         self.box.finish(status, "; ".join(reasons))
         if not self.box.close(DELIVERY_S):
             console.print(
@@ -159,7 +163,7 @@ class SweepSession:
             publish.mark(console, self.store, self.box.run_id, found)
         ids = [record.run_id for record in records]
         listing.print_links(console, self.folder, self.store, self.box.run_id, ids)
-        return 130 if execution.interrupted else 1 if reasons or found is None else 0
+        return 130 if launched.interrupted else 1 if reasons or found is None else 0
 
 
 def new_folder(parent: Path) -> Path:

@@ -1,0 +1,229 @@
+"""Runs are started by the launcher that hydra/launcher names, and are the same runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+
+import sweep.plan
+from sweep.__main__ import main
+from sweep.compose import compose_jobs
+from sweep.config import ConfigError
+
+TIMED = ("_s", "per_second", "_mib")
+
+
+class Backwards(BasicLauncher):  # type: ignore[misc]
+    """Begins with the last run, and calls a copy of the task as another process would."""
+
+    __module__ = "hydra_plugins.made_up"
+
+    def setup(self, **given: Any) -> None:
+        task = pickle.loads(pickle.dumps(given["task_function"]))
+        super().setup(**{**given, "task_function": task})
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        numbered = list(enumerate(job_overrides, initial_job_idx))
+        found = [super(Backwards, self).launch([line], n)[0] for n, line in numbered[::-1]]
+        return found[::-1]
+
+
+class Broken(BasicLauncher):  # type: ignore[misc]
+    """Loses its cluster after the first run."""
+
+    __module__ = "hydra_plugins.made_up"
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        super().launch(job_overrides[:1], initial_job_idx)
+        raise RuntimeError("the cluster is gone")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A --config-dir with a strategy that fails, and launchers that Hydra does not come with."""
+    files = {
+        "freeze/diverges.yaml": "name: diverges\nparts: [everything]\nlearning_rate: 1e30\n",
+        "hydra/launcher/backwards.yaml": "_target_: hydra_plugins.made_up.Backwards\n",
+        "hydra/launcher/broken.yaml": "_target_: hydra_plugins.made_up.Broken\n",
+        "hydra/launcher/lost.yaml": "_target_: hydra_plugins.lost.Lost\npartition: null\n",
+        "hydra/launcher/foreign.yaml": "_target_: os.system\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / "own" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    # Hydra takes launchers from this package alone.
+    monkeypatch.setitem(sys.modules, "hydra_plugins.made_up", sys.modules[__name__])
+    for launcher in (Backwards, Broken):
+        Plugins.instance().register(launcher)
+    return str(tmp_path / "own")
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    """All records below a folder, the oldest sweep first."""
+    paths = sorted(root.glob("mlruns/sweeps/*/*/record.json"))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
+
+
+def results(root: Path) -> list[tuple[str, str, dict[str, float]]]:
+    """Key, status and the metrics that another machine or moment does not change."""
+    return [
+        (r["key"], r["status"], {k: v for k, v in r["metrics"].items() if not k.endswith(TIMED)})
+        for r in records(root)
+    ]
+
+
+def test_another_launcher_gives_the_same_results_and_writes_to_mlruns_alone(
+    overrides: list[str], csv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name in ("local", "basic"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        Path("rows.csv").write_bytes(csv_file.read_bytes())
+        command = [*overrides, "data.path=rows.csv", "freeze=full,none", f"hydra/launcher={name}"]
+        assert main(["tracking=none", *command]) == 0
+        assert {path.name for path in folder.iterdir()} == {"mlruns", "rows.csv"}
+        assert list(folder.rglob(".hydra")) == []
+        found.append(results(folder))
+    local, basic = found
+    assert [status for _, status, _ in local] == ["FINISHED", "FINISHED"]
+    assert basic == local
+
+
+def test_a_run_that_fails_elsewhere_leaves_the_others_and_what_finished_is_taken_over(
+    overrides: list[str], own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["tracking=none", "--config-dir", own, "optimizer.warmup_steps=0", *overrides]
+    chosen = ["freeze=diverges,full", "hydra/launcher=basic"]
+    assert main([*command, *chosen]) == 1
+    printed = capsys.readouterr().out
+    assert [r["status"] for r in records(tmp_path)] == ["FAILED", "FINISHED"]
+    assert "\n1 of 2 runs failed\n" in printed
+    told = [line for line in printed.splitlines() if line.startswith("[2/2]")]
+    assert told[0] == "[2/2] full: started"
+    assert told[-1].startswith("[2/2] full: finished, ")
+    assert main([*command, "freeze=full"]) == 0  # with the launcher that is the default
+    assert capsys.readouterr().out.startswith("1 finished, 0 to do, ")
+
+
+def test_a_launcher_of_the_users_own_starts_the_runs(
+    overrides: list[str], own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["tracking=none", "--config-dir", own, "freeze=full", "seed=0,1", *overrides]
+    assert main([*command, "hydra/launcher=backwards"]) == 0
+    printed = capsys.readouterr().out
+    started = [line for line in printed.splitlines() if line.endswith("started")]
+    assert started == ["[1/1] full seed=1: started", "[1/1] full seed=0: started"]
+    assert [r["name"] for r in records(tmp_path)] == ["full seed=0", "full seed=1"]
+
+
+def test_what_finished_before_its_launcher_broke_is_reported(
+    overrides: list[str], own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["tracking=none", "--config-dir", own, "freeze=full", "seed=0,1", *overrides]
+    assert main([*command, "hydra/launcher=broken"]) == 1
+    printed = capsys.readouterr().out
+    why = "hydra/launcher=broken ended with RuntimeError: the cluster is gone"
+    assert f"\n1 of 2 runs were not begun ({why})\n" in printed
+    assert "full: trains head, " in printed  # the table
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("1 finished, 1 to do, ")
+
+
+NO_KEY = "hydra.launcher.partition is no key of hydra/launcher=basic. Its keys are: none."
+NO_EFFECT = (
+    " has no effect with hydra/launcher=basic, which starts runs as its own keys say. Remove it,"
+    " or use hydra/launcher=local."
+)
+CORRECT = " Set its keys or correct its YAML file, or use hydra/launcher=local."
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("hydra/launcher=basic jobs=2", ["jobs=2" + NO_EFFECT]),
+        (
+            "hydra/launcher=basic on_failure=stop max_failures=3",
+            ["on_failure=stop" + NO_EFFECT, "max_failures=3" + NO_EFFECT],
+        ),
+        (
+            "hydra/launcher=basic,local",
+            ["hydra/launcher=basic,local holds for a whole sweep. Give it one value."],
+        ),
+        (
+            "hydra/launcher=slurm",
+            [
+                "hydra/launcher='slurm' is no option of hydra/launcher. Its options are:"
+                " backwards, basic, broken, foreign, local, lost."
+            ],
+        ),
+        ("hydra/launcher=basic hydra.launcher.partition=main", [NO_KEY]),
+        (
+            "hydra/launcher=lost hydra.launcher.partition=a,b",
+            [
+                "hydra.launcher.partition=a,b holds for a whole sweep. Give it one value.",
+                "hydra/launcher=lost cannot be used: Unknown plugin class :"
+                " 'hydra_plugins.lost.Lost'." + CORRECT,
+            ],
+        ),
+        (
+            "hydra/launcher=foreign",
+            [
+                "hydra/launcher=foreign cannot be used: Invalid plugin 'os.system': not the"
+                " hydra_plugins package." + CORRECT
+            ],
+        ),
+    ],
+)
+def test_a_mistake_with_launchers_is_told_before_training(
+    typed: str, expected: list[str], overrides: list[str], own: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_jobs([*overrides, *typed.split()], own)
+    assert list(caught.value.messages) == expected
+
+
+def test_keys_of_a_launcher_have_the_types_it_gives_them(own: str) -> None:
+    @dataclass
+    class Settings:
+        _target_: str = "hydra_plugins.made_up.Backwards"
+        n_jobs: int = 1
+
+    ConfigStore.instance().store("typed", Settings, group="hydra/launcher")
+    with pytest.raises(ConfigError) as caught:
+        compose_jobs(["hydra/launcher=typed", "hydra.launcher.n_jobs=many"])
+    assert caught.value.messages == (
+        "hydra.launcher.n_jobs=many is not accepted: Value 'many' of type 'str' could not be"
+        " converted to Integer.",
+    )
+
+
+def test_the_launcher_is_no_part_of_what_a_run_is(overrides: list[str]) -> None:
+    (usual,) = compose_jobs([*overrides, "freeze=full"])
+    (other,) = compose_jobs([*overrides, "freeze=full", "hydra/launcher=basic"])
+    assert (other.cfg, other.name, other.swept) == (usual.cfg, usual.name, usual.swept)
+    assert (usual.launch.name, other.launch.name) == ("local", "basic")
+
+
+def test_a_plan_takes_the_same_command(
+    overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep.plan.main(["freeze=full", *overrides, "hydra/launcher=basic"]) == 0
+    assert "1 run: 0 finished, 1 to do" in capsys.readouterr().out
