@@ -95,9 +95,9 @@ TYPED: dict[str, tuple[str, str]] = {
     ),
     "key without its group": (
         "precision=bf16",
-        "precision is no key. Top-level keys: compare, data, experiment, families, freeze, jobs,"
-        " max_failures, model, on_failure, optimizer, report, resume, seed, tracking, trainer."
-        " Did you mean trainer.precision?",
+        "precision is no key. Top-level keys: compare, data, experiment, families, freeze,"
+        " hydra/launcher, jobs, max_failures, model, on_failure, optimizer, report, resume, seed,"
+        " tracking, trainer. Did you mean trainer.precision?",
     ),
     "added key": (
         "+note=hello",

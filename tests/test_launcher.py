@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +149,29 @@ def test_what_finished_before_its_launcher_broke_is_reported(
     assert "full: trains head, " in printed  # the table
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("1 finished, 1 to do, ")
+
+
+def ask_to_stop_once_a_run_trains(root: Path) -> None:
+    while not list(root.glob("mlruns/sweeps/*/000_*/curves.jsonl")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_request_to_stop_reaches_the_run_and_no_other_begins(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asker = threading.Thread(target=ask_to_stop_once_a_run_trains, args=(tmp_path,))
+    asker.start()
+    steps = ["trainer.max_steps=1000000", "trainer.logging_steps=1"]
+    command = ["tracking=none", *overrides, "freeze=full", "seed=0,1", "hydra/launcher=basic"]
+    assert main([*command, *steps]) == 130
+    asker.join()
+    (record,) = records(tmp_path)
+    assert record["status"] == "KILLED"
+    assert record["reason"].endswith("; the same command goes on from there")
+    printed = capsys.readouterr().out
+    assert "1 of 2 runs were stopped\n" in printed
+    assert "1 of 2 runs were not begun (stopped by Ctrl-C or SIGTERM)\n" in printed
 
 
 NO_KEY = "hydra.launcher.partition is no key of hydra/launcher=basic. Its keys are: none."
