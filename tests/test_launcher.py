@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 
 import sweep.plan
 from sweep.__main__ import main
@@ -32,6 +33,9 @@ class Backwards(BasicLauncher):  # type: ignore[misc]
     """Begins with the last run, and calls a copy of the task as another process would."""
 
     __module__ = "hydra_plugins.made_up"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
 
     def setup(self, **given: Any) -> None:
         task = pickle.loads(pickle.dumps(given["task_function"]))
@@ -57,6 +61,18 @@ class Broken(BasicLauncher):  # type: ignore[misc]
         raise RuntimeError("the cluster is gone")
 
 
+class Forgetful(BasicLauncher):  # type: ignore[misc]
+    """Loses the machine of its first job."""
+
+    __module__ = "hydra_plugins.made_up"
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        lost = JobReturn(status=JobStatus.FAILED, _return_value=ConnectionError("node 7 is away"))
+        return [lost, *super().launch(job_overrides[1:], initial_job_idx + 1)]
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A --config-dir with a strategy that fails, and launchers that Hydra does not come with."""
@@ -64,6 +80,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "freeze/diverges.yaml": "name: diverges\nparts: [everything]\nlearning_rate: 1e30\n",
         "hydra/launcher/backwards.yaml": "_target_: hydra_plugins.made_up.Backwards\n",
         "hydra/launcher/broken.yaml": "_target_: hydra_plugins.made_up.Broken\n",
+        "hydra/launcher/forgetful.yaml": "_target_: hydra_plugins.made_up.Forgetful\n",
+        "hydra/launcher/lacks.yaml": "_target_: hydra_plugins.made_up.Broken\nnodes: 2\n",
         "hydra/launcher/lost.yaml": "_target_: hydra_plugins.lost.Lost\npartition: null\n",
         "hydra/launcher/foreign.yaml": "_target_: os.system\n",
     }
@@ -73,7 +91,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         path.write_text(text, "utf-8")
     # Hydra takes launchers from this package alone.
     monkeypatch.setitem(sys.modules, "hydra_plugins.made_up", sys.modules[__name__])
-    for launcher in (Backwards, Broken):
+    for launcher in (Backwards, Broken, Forgetful):
         Plugins.instance().register(launcher)
     return str(tmp_path / "own")
 
@@ -151,6 +169,22 @@ def test_what_finished_before_its_launcher_broke_is_reported(
     assert capsys.readouterr().out.startswith("1 finished, 1 to do, ")
 
 
+def test_a_job_that_its_launcher_has_lost_is_a_failed_run(
+    overrides: list[str], own: str, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    command = ["--config-dir", own, "freeze=full", "seed=0,1", *overrides]
+    assert main([*command, "hydra/launcher=forgetful"]) == 1
+    lost, done = records(tmp_path)
+    assert (lost["status"], lost["reason"]) == ("FAILED", "ConnectionError: node 7 is away")
+    assert done["status"] == "FINISHED"
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    runs = [client.get_run(record["run_id"]) for record in (lost, done)]
+    assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
+    assert runs[0].data.tags["sweep.status_reason"] == "ConnectionError: node 7 is away"
+
+
 def ask_to_stop_once_a_run_trains(root: Path) -> None:
     while not list(root.glob("mlruns/sweeps/*/000_*/curves.jsonl")):
         time.sleep(0.01)
@@ -198,7 +232,8 @@ CORRECT = " Set its keys or correct its YAML file, or use hydra/launcher=local."
             "hydra/launcher=slurm",
             [
                 "hydra/launcher='slurm' is no option of hydra/launcher. Its options are:"
-                " backwards, basic, broken, foreign, local, lost."
+                " backwards, basic, broken, foreign, forgetful, lacks, local, lost."
+                " Hydra's plugins bring others when they are installed."
             ],
         ),
         ("hydra/launcher=basic hydra.launcher.partition=main", [NO_KEY]),
@@ -208,6 +243,14 @@ CORRECT = " Set its keys or correct its YAML file, or use hydra/launcher=local."
                 "hydra.launcher.partition=a,b holds for a whole sweep. Give it one value.",
                 "hydra/launcher=lost cannot be used: Unknown plugin class :"
                 " 'hydra_plugins.lost.Lost'." + CORRECT,
+            ],
+        ),
+        (
+            "hydra/launcher=lacks",
+            [
+                "hydra/launcher=lacks cannot be used: Error in call to target"
+                " 'hydra_plugins.made_up.Broken': TypeError(\"BasicLauncher.__init__() got an"
+                " unexpected keyword argument 'nodes'\")." + CORRECT
             ],
         ),
         (
@@ -227,18 +270,29 @@ def test_a_mistake_with_launchers_is_told_before_training(
     assert list(caught.value.messages) == expected
 
 
-def test_keys_of_a_launcher_have_the_types_it_gives_them(own: str) -> None:
+def test_keys_of_a_launcher_have_the_types_it_gives_them(
+    own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @dataclass
     class Settings:
         _target_: str = "hydra_plugins.made_up.Backwards"
         n_jobs: int = 1
+        more: dict[str, Any] = field(default_factory=dict)
 
+    monkeypatch.setattr(ConfigStore.instance(), "repo", deepcopy(ConfigStore.instance().repo))
     ConfigStore.instance().store("typed", Settings, group="hydra/launcher")
     with pytest.raises(ConfigError) as caught:
         compose_jobs(["hydra/launcher=typed", "hydra.launcher.n_jobs=many"])
     assert caught.value.messages == (
         "hydra.launcher.n_jobs=many is not accepted: Value 'many' of type 'str' could not be"
         " converted to Integer.",
+    )
+    keys = ["hydra.launcher.n_jobs=2", "hydra.launcher.more.gres=gpu:1"]
+    (job,) = compose_jobs(["freeze=full", "hydra/launcher=typed", *keys])
+    assert job.launch.overrides == (
+        "hydra/launcher=typed",
+        "++hydra.launcher.n_jobs=2",
+        "++hydra.launcher.more.gres=gpu:1",
     )
 
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from sweep import faults, presence, processes
 from sweep.config import Config
 from sweep.environment import cores
+from sweep.facts import first_tags
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
 from sweep.processes import Context
@@ -266,7 +267,9 @@ def close_left(spec: RunSpec, status: str, reason: str) -> Record:
         spec.folder.mkdir(parents=True, exist_ok=True)
         write_record(record, spec.folder)
         box = Outbox(spec.folder, spec.store)
-        if box.status in ("", "RUNNING"):
+        if not box.status:  # it ended before it could say that it began
+            box.create(spec.name, first_tags(spec))
+        if box.status == "RUNNING":
             box.finish(status, reason)
         box.close(DELIVERY_S)
         record.run_id = box.run_id

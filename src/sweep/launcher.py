@@ -24,8 +24,8 @@ from sweep.compose import GROUPS, Job, initialized
 from sweep.execute import Execution, close_left
 from sweep.ledger import Ledger
 from sweep.progress import LineView, Pace
-from sweep.records import best_try
 from sweep.record import Record, RunSpec
+from sweep.records import best_try
 
 FOLDER = "launcher"
 """Folder of a sweep for what launchers other than ours write."""

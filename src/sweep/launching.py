@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.config import Config
 from sweep.overrides import LAUNCHER, LAUNCHER_KEYS, wrong_type
 
+CURE = "Set its keys or correct its YAML file, or use hydra/launcher=local."
 LOCAL = "hydra_plugins.sweep_launcher.LocalLauncher"
 
 
@@ -62,13 +63,16 @@ def choose(
         try:
             instantiate(cfg, None)
         except Exception as error:  # whatever a plugin raises
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            errors.append(
-                f"hydra/launcher={name} cannot be used: {reason}. Set its keys or correct its YAML"
-                " file, or use hydra/launcher=local."
-            )
+            cure = "Install sweep anew." if name == "local" else CURE
+            errors.append(f"hydra/launcher={name} cannot be used: {_reason(error)}. {cure}")
     is_local = cfg.hydra.launcher.get("_target_") == LOCAL
     return Launch(name, tuple(overrides), config_dir, is_local)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = " ".join(line for line in lines if line and not line.startswith("full_key:"))
+    return told.rstrip(".") or type(error).__name__
 
 
 def instantiate(cfg: DictConfig, task: Any) -> Any:

@@ -160,9 +160,10 @@ def _unreadable(text: str, reason: str) -> str:
 
 
 def _unknown_option(group: str, name: str, names: Sequence[str]) -> str:
+    more = " Hydra's plugins bring others when they are installed." if group == LAUNCHER else ""
     return (
         f"{group}={name!r} is no option of {group}. Its options are: {', '.join(names)}."
-        f"{_did_you_mean(name, names)}"
+        f"{more}{_did_you_mean(name, names)}"
     )
 
 
