@@ -21,12 +21,11 @@ from filelock import FileLock, Timeout
 from sweep import faults, presence, processes
 from sweep.config import Config
 from sweep.environment import cores
-from sweep.facts import first_tags
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
 from sweep.processes import Context
 from sweep.progress import View
-from sweep.record import Record, RunSpec, read_record, unfinished, write_record
+from sweep.record import Record, RunSpec, first_tags, read_record, unfinished, write_record
 from sweep.retries import next_try
 from sweep.worker import DELIVERY_S, Outcome, run_worker
 

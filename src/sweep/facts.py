@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,18 +22,6 @@ if TYPE_CHECKING:
 
 Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
 """Per split, the type and the fields of its source; see `table.sources`."""
-
-
-def first_tags(spec: RunSpec) -> dict[str, str]:
-    """What the store is told when a run begins."""
-    tags = {
-        "sweep.kind": "run",
-        "sweep.id": spec.sweep_id,
-        "sweep.key": spec.key,
-        "sweep.host": platform.node(),
-        **spec.tags,
-    }
-    return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
 
 
 def open_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -88,6 +89,18 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     del choices["freeze"]["learning_rate"]
     content = json.dumps([choices, data_fingerprint, weights_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def first_tags(spec: RunSpec) -> dict[str, str]:
+    """What the store is told when a run begins."""
+    tags = {
+        "sweep.kind": "run",
+        "sweep.id": spec.sweep_id,
+        "sweep.key": spec.key,
+        "sweep.host": platform.node(),
+        **spec.tags,
+    }
+    return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
 
 
 def begun(spec: RunSpec, status: str, reason: str = "") -> Record:

@@ -21,11 +21,10 @@ from sweep import claims, environment, faults, presence
 from sweep.config import Config, ConfigError
 from sweep.device import precision_and_device
 from sweep.estimate import Size
-from sweep.facts import first_tags
 from sweep.freeze import FreezeReport
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
-from sweep.record import Record, RunSpec, artifacts, unfinished, write_record
+from sweep.record import Record, RunSpec, artifacts, first_tags, unfinished, write_record
 from sweep.run import preflight, run
 from sweep.stopping import Stopped, StopRequest
 
