@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,11 @@ def write_run(
     assert not changes, f"unknown: {changes}"
     (folder / "record.json").write_text(json.dumps(asdict(record)), "utf-8")
     return record
+
+
+def told(remarks: Iterable[object]) -> list[str]:
+    """Remarks in English."""
+    return [str(remark) for remark in remarks]
 
 
 def some_right(share: float, texts: int = 1000, seed: int = 0) -> np.ndarray:

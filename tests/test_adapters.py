@@ -159,7 +159,7 @@ def test_a_pooler_that_the_checkpoint_lacks_trains_beside_the_adapter(
     ],
 )
 def test_an_adapter_is_described(option: str, words: str) -> None:
-    assert freeze.describe(compose(f"freeze={option}").freeze) == words
+    assert str(freeze.describe(compose(f"freeze={option}").freeze)) == words
 
 
 # Training.

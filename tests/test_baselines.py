@@ -112,7 +112,9 @@ def test_data_that_is_gone_is_a_warning(finished: Record, tmp_path: Path) -> Non
     path.write_text(path.read_text().replace("rows.csv", "gone.csv"))
     found = verdict.judge([finished], CompareConfig(), tmp_path)
     assert found.baselines == []
-    assert "no baselines, for the data cannot be read any more: data.path=" in found.warnings[-1]
+    assert "no baselines, for the data cannot be read any more: data.path=" in str(
+        found.warnings[-1]
+    )
 
 
 def test_a_subset_of_many_texts_is_fixed_and_in_order() -> None:

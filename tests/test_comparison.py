@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+from made import some_right, write_run
 
 from sweep import comparison
-from sweep.comparison import Interval, Row
+from sweep.comparison import Comparison, Interval, Row
 from sweep.record import Record
 
 
@@ -206,3 +208,89 @@ def test_configurations_never_share_a_name_in_the_summary(one: str, other: str) 
     found = comparison.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
     assert sorted(found.values()) == [0.1, 0.2]
     assert max(map(len, found)) <= 250
+
+
+# Several models and data.
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Comparison:
+    """`full` is worse than `none` on one model and better on the other, each with its own data."""
+    shares = {("x", "none"): 0.9, ("x", "full"): 0.6, ("y", "none"): 0.5, ("y", "full"): 0.8}
+    return comparison.compare(
+        [
+            write_run(
+                tmp_path,
+                strategy,
+                seed,
+                some_right(share, seed=seed),
+                swept={"model": model, "data": f"of_{model}"},
+                tags={"sweep.data_fingerprint": model},
+            )
+            for (model, strategy), share in shares.items()
+            for seed in range(3)
+        ]
+    )
+
+
+def test_every_group_has_its_own_recommendation(groups: Comparison) -> None:
+    found = {group: choice.strategy for group, choice in groups.recommendations.items()}
+    assert found == {"model=x data=of_x": "none", "model=y data=of_y": "full"}
+    assert groups.recommendation is None
+
+
+def test_strategies_are_judged_within_their_group(groups: Comparison) -> None:
+    found = [(d.a, d.b, d.verdict) for d in groups.differences if d.metric == groups.metric]
+    assert found == [
+        ("none model=x data=of_x", "full model=x data=of_x", "better"),
+        ("none model=y data=of_y", "full model=y data=of_y", "worse"),
+    ]
+
+
+def test_no_mean_goes_over_two_groups(groups: Comparison) -> None:
+    means = {row.label: round(row.metrics["test_accuracy"].mean, 1) for row in groups.rows}
+    assert list(means.values()) == [0.9, 0.6, 0.5, 0.8]
+    assert {row.finished for row in groups.rows} == {3}
+
+
+def test_other_data_of_another_group_is_no_unfairness(groups: Comparison) -> None:
+    assert [remark.key for remark in groups.warnings] == ["warning.groups"]  # type: ignore[union-attr]
+
+
+def test_reasons_and_uses_are_given_per_group(groups: Comparison) -> None:
+    labels = [row.label for row in groups.rows]
+    assert list(groups.reasons) == list(groups.uses) == labels
+    best = {label for label, use in groups.uses.items() if "quality" in str(use)}
+    assert best == {"none model=x data=of_x", "full model=y data=of_y"}
+
+
+def test_each_group_is_tuned_on_its_own(tmp_path: Path) -> None:
+    losses = {("x", "1"): 0.2, ("x", "2"): 0.4, ("y", "1"): 0.4, ("y", "2"): 0.2}
+    runs = [
+        write_run(
+            tmp_path,
+            "none",
+            seed,
+            swept={"model": model, "optimizer.learning_rate": rate},
+            metrics={"eval_loss": loss},
+        )
+        for (model, rate), loss in losses.items()
+        for seed in range(2)
+    ]
+    found = comparison.compare(runs)
+    assert [row.name for row in found.chosen] == [
+        "none model=x optimizer.learning_rate=1",
+        "none model=y optimizer.learning_rate=2",
+    ]
+    assert found.budgets == {"none model=x": 2, "none model=y": 2}
+
+
+def test_a_longer_limit_on_texts_makes_no_group(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path, "none", seed, swept={"data.max_length": length})
+        for length in ("32", "64")
+        for seed in range(2)
+    ]
+    found = comparison.compare(runs)
+    assert {row.group for row in found.rows} == {""}
+    assert len(found.chosen) == 1

@@ -437,7 +437,7 @@ def test_the_report_as_json_lists_every_tensor(saved_model: SavedModel) -> None:
     ],
 )
 def test_a_strategy_is_described_by_what_trains(strategy: str, words: str) -> None:
-    assert freeze.describe(configure(None, strategy).freeze) == words
+    assert str(freeze.describe(configure(None, strategy).freeze)) == words
 
 
 # Frozen modules without dropout.

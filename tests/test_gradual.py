@@ -275,7 +275,7 @@ def test_patterns_are_checked_without_a_model(settings: dict[str, Any], message:
 
 
 def test_strategies_are_described() -> None:
-    assert freeze.describe(compose("freeze=gradual").freeze) == (
+    assert str(freeze.describe(compose("freeze=gradual").freeze)) == (
         "everything; from the top in 2 stages"
     )
     cfg = compose("freeze=none")

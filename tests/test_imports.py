@@ -13,6 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sweep"
 MODULES = {path.stem: path for path in sorted(SOURCE.glob("*.py")) if path.stem != "__init__"}
 ORDER = (
+    "words",
     "config",
     "cache",
     "strategy",
@@ -84,7 +85,6 @@ ORDER = (
     "launcher",
     "verdict",
     "findings",
-    "words",
     "svg",
     "layermap",
     "figures",

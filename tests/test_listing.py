@@ -118,6 +118,24 @@ def test_a_strategy_that_failed_says_so_and_why() -> None:
     assert failure in lines
 
 
+def test_of_many_configurations_the_chosen_are_printed() -> None:
+    rates = [row(f"{name} rate={r}", **NUMBERS) for r in range(6) for name in ("none", "full")]
+    lost = [row(f"bias rate={r}", (f"bias rate={r}: FAILED: x",)) for r in range(2)]
+    found = compared(*rates, *lost, chosen=[rates[4], rates[7]])
+    lines = printed(found, 180)
+    names = [" ".join(line.split()[:2]) for line in lines if " rate=" in line[:12]]
+    assert names[:3] == ["none rate=2", "full rate=3", "bias rate=0"]
+    assert "11 more configurations, not chosen by validation, are in report/summary.csv" in lines
+    assert sum("FAILED" in line for line in lines) == 2
+
+
+def test_few_configurations_are_all_printed() -> None:
+    rows = [row(f"none rate={r}", **NUMBERS) for r in range(listing.MOST_ROWS)]
+    lines = printed(compared(*rows, chosen=rows[:1]), 180)
+    assert sum(line.startswith(" none rate=") for line in lines) == listing.MOST_ROWS
+    assert not any("summary.csv" in line for line in lines)
+
+
 def test_no_colour_is_sent_into_a_pipe() -> None:
     console = Console(width=80, file=io.StringIO())
     listing.print_comparison(console, compared(row("bias", ("bias: FAILED: x",))))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import some_right, write_run, write_sweep
+from made import some_right, told, write_run, write_sweep
 
 from sweep import comparison, predictions
 from sweep.config import CompareConfig
@@ -70,7 +70,7 @@ def test_one_seed_decides_nothing_and_says_so(tmp_path: Path) -> None:
     assert (pair.method, pair.verdict, pair.more_seeds) == ("exact McNemar", "undecided", None)
     assert pair.p_value < 1e-10
     assert only(found, "test_f1").method == "z over texts"
-    assert found.warnings == [
+    assert told(found.warnings) == [
         "one seed of none, full: one seed says nothing about training noise, so a p-value is about"
         " these trained models and not about the strategies. Run seed=0,1,2 or more."
     ]
@@ -107,7 +107,7 @@ def test_a_run_without_predictions_is_left_out_and_named(tmp_path: Path) -> None
     (Path(runs[0].folder) / "predictions.csv").unlink()
     found = comparison.compare(runs)
     assert only(found).seeds == 2
-    assert found.warnings == [
+    assert told(found.warnings) == [
         "none seed=0 is left out of the tests: its predictions are missing (no predictions.csv in"
         " its folder)"
     ]
@@ -118,7 +118,7 @@ def test_runs_on_other_test_texts_are_never_paired(tmp_path: Path) -> None:
     odd = write_run(tmp_path, "bias", 0, some_right(0.7, texts=999))
     found = comparison.compare([odd, *runs])
     assert {(d.a, d.b) for d in found.differences} == {("none", "full")}
-    assert any("bias seed=0 is left out" in warning for warning in found.warnings)
+    assert any("bias seed=0 is left out" in warning for warning in told(found.warnings))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_validation_chooses_and_budgets_are_told(tmp_path: Path) -> None:
     assert [row.name for row in found.chosen] == ["none lr=2", "full"]
     assert found.budgets == {"none": 2, "full": 1}
     assert found.choice != ""
-    assert [w.partition(":")[0] for w in found.warnings] == ["tuning budgets differ"]
+    assert [w.partition(":")[0] for w in told(found.warnings)] == ["tuning budgets differ"]
 
 
 def test_test_scores_choose_nothing(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_seed_is_tested_with_what_the_other_seeds_prefer(tmp_path: Path) -> No
         "none seed=1 lr=1",
         "none seed=2 lr=1",
     ]
-    assert any("without each of its seeds" in w for w in comparison.compare(runs).warnings)
+    assert any("without each of its seeds" in w for w in told(comparison.compare(runs).warnings))
 
 
 def test_a_clear_choice_tests_its_own_runs(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_strategies_of_different_models_are_never_paired(tmp_path: Path) -> None
     assert found.recommendation is None
     assert set(found.recommendations) == {"model=x", "model=y"}
     assert "strategies are compared within each of model=x; model=y, and never across" in (
-        found.warnings
+        told(found.warnings)
     )
 
 
@@ -245,7 +245,7 @@ def test_a_repeated_run_is_no_replicate(tmp_path: Path) -> None:
     runs = write_sweep(tmp_path, {"none": 0.8, "full": 0.6}, seeds=2)
     found = comparison.compare([*runs, *runs])
     assert [row.finished for row in found.rows] == [2, 2]
-    assert "4 runs repeat others exactly, so each counts once" in found.warnings
+    assert "4 runs repeat others exactly, so each counts once" in told(found.warnings)
 
 
 # Sweeps with little in them.
@@ -264,7 +264,7 @@ def test_no_finished_run_is_a_comparison_without_numbers(tmp_path: Path) -> None
         write_sweep(tmp_path, {"none": 0.8, "full": 0.7}, status="FAILED", reason="out of memory")
     )
     assert (found.chosen, found.recommendation) == ([], None)
-    assert "no run of none finished, so it is not compared" in found.warnings
+    assert "no run of none finished, so it is not compared" in told(found.warnings)
     assert found.rows[0].failures[0] == "none seed=0: FAILED: out of memory"
 
 
@@ -274,7 +274,7 @@ def test_a_strategy_whose_runs_all_failed_is_left_out_and_named(tmp_path: Path) 
         run.status = "FAILED"
     found = comparison.compare(runs)
     assert [row.label for row in found.chosen] == ["none", "full"]
-    assert "no run of bias finished, so it is not compared" in found.warnings
+    assert "no run of bias finished, so it is not compared" in told(found.warnings)
 
 
 def test_a_metric_that_is_not_a_number_is_left_out_of_the_means(tmp_path: Path) -> None:
@@ -283,7 +283,9 @@ def test_a_metric_that_is_not_a_number_is_left_out_of_the_means(tmp_path: Path) 
     runs[1].metrics["eval_loss"] = 3.0
     found = comparison.compare(runs)
     assert found.rows[0].metrics["eval_loss"].mean == 2.0
-    assert "none seed=0: eval_loss is not a number and is left out of the means" in found.warnings
+    assert "none seed=0: eval_loss is not a number and is left out of the means" in told(
+        found.warnings
+    )
 
 
 def test_without_a_test_split_validation_is_compared(tmp_path: Path) -> None:

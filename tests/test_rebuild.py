@@ -71,7 +71,7 @@ def test_language_and_margin_can_be_chosen(tmp_path: Path) -> None:
     make_folder(tmp_path)
     assert rebuild.main(["report.language=ko", "compare.margin=0.025"]) == 0
     assert '<html lang="ko">' in page(tmp_path)
-    assert "2.5점" in page(tmp_path)
+    assert "2.5%p" in page(tmp_path)
 
 
 def test_a_killed_sweep_tells_what_is_missing(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_notebook_gets_the_page(tmp_path: Path) -> None:
     make_folder(tmp_path)
     found = sweep.report(language="ko", margin=0.03)
     assert found == tmp_path / "mlruns/sweeps/2026-01-01_00-00-00_abc/report/index.html"
-    assert "3점" in found.read_text("utf-8")
+    assert "3%p" in found.read_text("utf-8")
     with pytest.raises(ConfigError, match=r"report.language='xx' is not known"):
         sweep.report(language="xx")
 

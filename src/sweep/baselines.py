@@ -16,11 +16,12 @@ from sweep.config import DataConfig
 from sweep.data import Split, Splits, load_splits
 from sweep.record import Record, saved_config
 from sweep.results import Baseline
+from sweep.words import Remark
 
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
-    "word 1-2-grams": ("word", (1, 2)),
+    "words": ("word", (1, 2)),
     # Where words are inflected, compounded or not set apart, as in Korean, parts of words say more.
-    "character 1-4-grams": ("char_wb", (1, 4)),
+    "characters": ("char_wb", (1, 4)),
 }
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Values of C to choose from, on validation like everything else."""
@@ -55,7 +56,7 @@ def compute(splits: Splits) -> list[Baseline]:
     started = time.perf_counter()
     majority = int(np.bincount(splits.train.labels).argmax())
     constant = {part: np.full(len(getattr(splits, part)), majority) for part in _parts(name)}
-    found = [_baseline("majority class", splits, constant, name, started)]
+    found = [_baseline(Remark("baseline.majority"), splits, constant, name, started)]
     started = time.perf_counter()
     fitted = _best_linear(splits)
     if fitted is not None:
@@ -70,7 +71,7 @@ def _parts(reported: str) -> list[str]:
 
 
 def _baseline(
-    title: str, splits: Splits, predicted: dict[str, np.ndarray], reported: str, started: float
+    title: Remark, splits: Splits, predicted: dict[str, np.ndarray], reported: str, started: float
 ) -> Baseline:
     metrics = {"runtime_s": time.perf_counter() - started}
     for part, classes in predicted.items():
@@ -80,10 +81,10 @@ def _baseline(
         score = f1_score(labels, classes, average="macro", zero_division=0)
         metrics[f"{prefix}_f1"] = float(score)
     names = np.array(splits.label_names, dtype=object)
-    return Baseline(title, metrics, tuple(names[predicted[reported]]))
+    return Baseline(str(title), metrics, tuple(names[predicted[reported]]))
 
 
-def _best_linear(splits: Splits) -> tuple[str, Any] | None:
+def _best_linear(splits: Splits) -> tuple[Remark, Any] | None:
     """The model that validation prefers, with its name; None where no text has a feature."""
     from sklearn.pipeline import make_pipeline
 
@@ -104,7 +105,7 @@ def _best_linear(splits: Splits) -> tuple[str, Any] | None:
     grams, strength = max(scores, key=lambda choice: scores[choice])
     vectorizer = _vectorizer(grams, splits.train)
     model = _classifier(strength).fit(vectorizer.transform(splits.train.texts), splits.train.labels)
-    title = f"TF-IDF of {grams} + logistic regression (C={strength:g})"
+    title = Remark(f"baseline.{grams}", {"strength": f"{strength:g}"})
     return title, make_pipeline(vectorizer, model)
 
 
@@ -161,6 +162,7 @@ def _data_of(records: Sequence[Record]) -> list[DataConfig]:
 def _of_data(configs: Sequence[DataConfig]) -> list[Baseline]:
     found = []
     for cfg in configs:
-        where = f" on {cfg.name}" if len(configs) > 1 else ""
-        found += [replace(b, name=f"{b.name}{where}") for b in compute(load_splits(cfg))]
+        for baseline in compute(load_splits(cfg)):
+            place = Remark("baseline.on", {"name": baseline.name, "data": cfg.name})
+            found.append(replace(baseline, name=str(place)) if len(configs) > 1 else baseline)
     return found

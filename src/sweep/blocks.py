@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sweep import findings, layermap, sentences
+from sweep import findings, layermap, recommend, sentences
 from sweep.findings import Plan, Predictions
+from sweep.freeze import describe
 from sweep.record import Record
 from sweep.results import Comparison, Interval, Row
 from sweep.words import Words
@@ -79,7 +80,18 @@ class Material:
     @cached_property
     def metric(self) -> str:
         """The words for what is compared, such as `test accuracy`."""
-        return sentences.metric_words(self.comparison, self.say)
+        return self.say.tell(recommend.metric_name(self.comparison.metric))
+
+    @cached_property
+    def trains(self) -> dict[str, str]:
+        """Per strategy, what trains; in English where no run has kept its configuration."""
+        rows = {row.label: row for row in (*self.comparison.rows, *self.comparison.chosen)}
+        return {label: self._trains(row) for label, row in rows.items()}
+
+    def _trains(self, row: Row) -> str:
+        known = (found for record in row.records if (found := findings.settings(record)))
+        cfg = next(known, None)
+        return self.say.tell(describe(cfg.freeze)) if cfg else row.trains or "–"
 
     @cached_property
     def maps(self) -> dict[str, layermap.LayerMap]:

@@ -23,6 +23,7 @@ from sweep.results import (
     Recommendation,
     Row,
 )
+from sweep.words import Remark
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -51,10 +52,6 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "peak_memory_mib": False,
 }
 """Direction of every metric that is ranked; sizes are facts of a strategy and are not."""
-CHOICE = (
-    "Per strategy, the configuration with the lowest mean validation loss over its seeds; test"
-    " scores choose nothing."
-)
 
 
 def compare(
@@ -75,7 +72,7 @@ def compare(
     split = _split(chosen)
     warnings = fairness.warnings(rows, chosen, split)
     if repeated := len(records) - sum(len(row.records) for row in rows):
-        warnings.append(f"{repeated} runs repeat others exactly, so each counts once")
+        warnings.append(Remark("warning.repeated", {"runs": repeated}))
     found = Comparison(
         rows=rows,
         chosen=chosen,
@@ -88,7 +85,7 @@ def compare(
         margin=options.margin,
         confidence=options.confidence,
         budgets=fairness.tuning_budgets(rows),
-        choice=CHOICE if len(chosen) < len([row for row in rows if row.finished]) else "",
+        choice=Remark("rule.choice") if len(chosen) < sum(row.finished > 0 for row in rows) else "",
     )
     for group in dict.fromkeys(row.group for row in chosen) or [""]:
         _judge(found, group, options)
@@ -103,8 +100,7 @@ def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
     rows = [row for row in found.chosen if row.group == group]
     tested = {row.label: runs_to_test(row, found.rows) for row in rows}
     found.warnings.extend(
-        f"validation does not prefer the same configuration of {row.label} without each of its"
-        " seeds: each seed is tested with what the other seeds prefer"
+        Remark("warning.unstable_choice", {"strategy": row.label})
         for row in rows
         if any(record not in row.records for record in tested[row.label])
     )

@@ -21,6 +21,7 @@ from sweep import table
 from sweep.config import ConfigError, DataConfig
 from sweep.split import NAMES
 from sweep.table import shorten
+from sweep.words import Remark
 
 MAX_LABELS = 1000
 """More distinct labels than this are taken for an id or a number, not for classes."""
@@ -116,7 +117,7 @@ def load_splits(cfg: DataConfig) -> Splits:
     label_names = _label_names(rows["label"], cfg, found.label_names)
     rows["label"] = rows["label"].map({name: i for i, name in enumerate(label_names)})
     parts, leaked = splitting.split(rows, cfg, label_names)
-    dropped["with a text that is also in a held-out split"] = leaked
+    dropped["leaked"] = leaked
     return Splits(
         **{name: _to_split(part) for name, part in parts.items()},
         label_names=label_names,
@@ -171,7 +172,7 @@ def arrange(
 
 
 def _clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, Counter[str]]:
-    """Drop rows that cannot be learnt from, counted by reason."""
+    """Drop rows that cannot be learnt from, counted by reason: the key of a note."""
     dropped: Counter[str] = Counter()
 
     def keep(mask: pd.Series, reason: str) -> None:
@@ -180,12 +181,12 @@ def _clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, Counter[s
         rows = rows[mask].copy()
 
     rows = rows.assign(label=rows["label"].str.strip())
-    keep(rows["text"].str.strip() != "", "with empty text")
+    keep(rows["text"].str.strip() != "", "empty")
     if rows.empty:
         raise ConfigError(
             f"data.text_column={cfg.text_column!r} is empty in every row. Choose another column."
         )
-    keep(rows["label"] != "", "without label")
+    keep(rows["label"] != "", "no_label")
     if rows.empty:
         raise ConfigError(
             f"data.label_column={cfg.label_column!r} is empty in every row that has a text."
@@ -195,7 +196,7 @@ def _clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, Counter[s
         rows["label"] = _extract_labels(rows["label"], cfg)
     if cfg.deduplicate:
         labels = rows.groupby("text")["label"].transform("nunique")
-        keep(labels == 1, "with a text that carries two labels")
+        keep(labels == 1, "two_labels")
         # Within one split only: the same text in two splits is settled when they are split.
         keep(~rows.duplicated(["text", "split"]), "repeated")
         if rows.empty:
@@ -266,11 +267,21 @@ def _note(
     cfg: DataConfig, parts: splitting.Parts, dropped: Counter[str], available: int, classes: int
 ) -> str:
     """One line on what is trained and tested on, and what is not."""
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
-    unused = available - sum(len(part) for part in parts.values())
-    left = f" ({unused:,} left out by data.train_size={cfg.train_size})" if unused else ""
-    reasons = ", ".join(f"{n:,} {why}" for why, n in dropped.items() if n) or "none"
-    return f"{cfg.name}: {sizes} texts in {classes} classes{left}; dropped: {reasons}"
+    sizes = {name: len(part) for name, part in parts.items()}
+    unused = available - sum(sizes.values())
+    left = Remark("note.left", {"unused": f"{unused:,}", "size": cfg.train_size})
+    values = {
+        "data": cfg.name,
+        "sizes": _counted(sizes),
+        "classes": classes,
+        "left": left if unused else "",
+        "dropped": _counted(+dropped) or (Remark("note.nothing"),),
+    }
+    return str(Remark("note.data", values))
+
+
+def _counted(counts: Mapping[str, int]) -> tuple[Remark, ...]:
+    return tuple(Remark(f"note.{what}", {"n": f"{n:,}"}) for what, n in counts.items())
 
 
 def _to_split(rows: pd.DataFrame) -> Split:

@@ -49,7 +49,7 @@ def class_figures(m: Material) -> list[Figure]:
     found = [_confusion_figure(m, best, _count(runs), classes)]
     if baseline is not None:
         pairs = Counter(zip(runs[0].labels, baseline.predictions, strict=True))
-        name = m.say.known("baselines", baseline.name)
+        name = sentences.baseline(baseline.name, m.say)
         found.append(_confusion_figure(m, name, pairs, classes, "baseline"))
         found.append(_f1_figure(m, (best, name), (_count(runs), pairs), classes))
     return found
@@ -58,7 +58,7 @@ def class_figures(m: Material) -> list[Figure]:
 def class_names(m: Material) -> dict[str, str]:
     """Who is shown, for the sentence above the figures."""
     best, baseline = _shown(m)
-    name = m.say.known("baselines", baseline.name) if baseline else "–"
+    name = sentences.baseline(baseline.name, m.say) if baseline else "–"
     return {"best": best or "–", "baseline": name}
 
 
@@ -78,7 +78,6 @@ def disagreement(m: Material) -> Disagreement | None:
 def map_figures(m: Material) -> list[Figure]:
     """What trains, one picture per strategy."""
     say = m.say
-    trains = {row.label: row.trains for row in m.comparison.rows if row.trains}
     words = {
         name: say.known("maps", name)
         for name in ("head", "embeddings", "attention", "feed-forward", "norm", "pooler")
@@ -88,7 +87,7 @@ def map_figures(m: Material) -> list[Figure]:
         about = say(
             "maps.figure_desc",
             name=name,
-            trains=trains.get(name, "–"),
+            trains=m.trains[name],
             passed=layers.passed,
             layers=layers.layers,
         )
@@ -102,7 +101,11 @@ def failed_table(m: Material) -> Table | None:
     say = m.say
     running = {"RUNNING": say("failed.running")}
     rows = [
-        [Cell(r.name), Cell(r.status, tone="worse"), Cell(r.reason or running.get(r.status, "–"))]
+        [
+            Cell(r.name),
+            Cell(say.known("status", r.status), tone="worse"),
+            Cell(say.again("end", r.reason) or running.get(r.status, "–")),
+        ]
         for r in _failed(m)
     ]
     rows += [[Cell(n), Cell("–"), Cell(say("failed.missing"))] for n in m.plan.missing(m.records)]
@@ -143,7 +146,8 @@ def notes(m: Material) -> list[str]:
         for note in record.notes:
             owners.setdefault(str(note), []).append(record.name)
     found = []
-    for note, names in list(owners.items())[:50]:
+    for stored, names in list(owners.items())[:50]:
+        note = m.say.again("note", stored)
         where = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}: "
         found.append(note if len(names) == len(m.records) else where + note)
     return found

@@ -27,6 +27,7 @@ from sweep.processes import Context
 from sweep.progress import View
 from sweep.record import Record, RunSpec, first_tags, read_record, unfinished, write_record
 from sweep.retries import next_try
+from sweep.words import Remark
 from sweep.worker import DELIVERY_S, Outcome, run_worker
 
 POLL_S = 0.5
@@ -84,7 +85,7 @@ class Execution:
                     self._look_at_clocks()
             finally:
                 for task in list(self._active):
-                    self._kill(task, "FAILED", "the sweep ended with an error of its own")
+                    self._kill(task, "FAILED", str(Remark("end.error")))
 
     @property
     def interrupted(self) -> bool:
@@ -190,9 +191,10 @@ class Execution:
         for task in list(self._active):
             minutes = task.spec.cfg.trainer.timeout_min
             if self._stops > 1:
-                self._kill(task, "KILLED", "stopped at once by a second Ctrl-C or SIGTERM")
+                self._kill(task, "KILLED", str(Remark("end.at_once")))
             elif minutes and time.monotonic() - task.started > minutes * 60:
-                self._kill(task, "FAILED", f"took longer than trainer.timeout_min={minutes:g}")
+                late = Remark("end.late", {"minutes": f"{minutes:g}"})
+                self._kill(task, "FAILED", str(late))
         if self._stops and not self.why_ended:
             self.why_ended = "stopped by Ctrl-C or SIGTERM"
             self.view.say("stopping after a checkpoint; Ctrl-C again stops at once")
@@ -202,13 +204,10 @@ class Execution:
     def _died(self, task: _Task) -> None:
         """Record for a process that has ended without a word."""
         task.process.join()
-        reason = faults.death(task.process.exitcode)
         starved = (
             faults.kills_for_memory() > task.kills and task.process.exitcode == -signal.SIGKILL
         )
-        if starved:
-            reason += " for want of memory"
-        record = self._close(task, "FAILED", reason)
+        record = self._close(task, "FAILED", faults.death(task.process.exitcode, starved))
         self._ended(task, Outcome(record, faults.MEMORY if starved else faults.OTHER))
 
     def _kill(self, task: _Task, status: str, reason: str) -> None:

@@ -16,6 +16,7 @@ from sweep.freeze import FreezeReport, describe
 from sweep.outbox import Outbox
 from sweep.record import Record, RunSpec, artifacts, begun, write_config, write_record
 from sweep.tokens import Tokens
+from sweep.words import Remark
 
 if TYPE_CHECKING:
     from sweep.features import Features
@@ -86,8 +87,8 @@ def note_costs(record: Record, tokens: Tokens, found: Features, runs: int) -> No
     notes = [*tokens.notes, *found.notes]
     if found.runtime_s:
         own = found.runtime_s
-        share = f": {own / runs:.1f} s for each of {runs} runs" if runs > 1 else ""
-        notes.append(f"the frozen part was computed once, in {own:.1f} s{share}")
+        values = {"seconds": f"{own:.1f}", "each": f"{own / runs:.1f}", "runs": runs}
+        notes.append(str(Remark("note.shared" if runs > 1 else "note.computed", values)))
     _note(record, notes)
 
 
@@ -123,7 +124,7 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
     return {
         "sweep.key": spec.key,
         "sweep.weights_fingerprint": fingerprint(spec.cfg.model),
-        "sweep.trains": describe(spec.cfg.freeze),
+        "sweep.trains": str(describe(spec.cfg.freeze)),
         "sweep.layers": str(report.layers),
         "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
         "sweep.device": str(world["device"]),
@@ -138,11 +139,12 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
 def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> str:
     texts = sum(len(part) for part in encoded.values())
     cut = sum(part.truncated for part in encoded.values())
-    return f"{cut / texts:.1%} of the texts are longer than data.max_length={cfg.data.max_length}"
+    values = {"share": f"{cut / texts:.1%}", "length": cfg.data.max_length}
+    return str(Remark("note.cut", values))
 
 
 def _new_notes(new_names: frozenset[str]) -> list[str]:
     if not new_names:
         return []
     names = ", ".join(sorted(new_names))
-    return [f"not in the checkpoint, so freshly drawn and trained with the head: {names}"]
+    return [str(Remark("note.new", {"names": names}))]

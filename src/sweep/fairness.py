@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sweep.record import Record
 from sweep.results import Row
+from sweep.words import Remark, Text
 
 
-def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[str]:
-    """Sentences on what a reader of the comparison has to keep in mind."""
+def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[Text]:
+    """What a reader of the comparison has to keep in mind."""
     return [
         *_lost(rows),
         *_groups(chosen),
@@ -31,27 +32,25 @@ def tuning_budgets(rows: Sequence[Row]) -> dict[str, int]:
     return found
 
 
-def timing_problems(rows: Sequence[Row]) -> list[str]:
+def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
     """Why training times of these rows cannot be ranked; empty when they can."""
     records = finished(rows)
     contended = sum(record.tags.get("timing_contended") == "true" for record in records)
     problems = []
     if contended:
-        problems.append(f"{contended} of {len(records)} runs shared cores or a device with others")
-    facts = {"devices": "sweep.device", "numbers of CPU threads": "sweep.num_threads"}
-    facts |= {
-        f"versions of {tag.rpartition('.')[2]}": tag
-        for tag in sorted({tag for record in records for tag in record.tags})
-        if tag.startswith("sweep.version.")
-    }
-    for what, tag in facts.items():
+        shared = {"contended": contended, "runs": len(records)}
+        problems.append(Remark("timing.contended", shared))
+    facts = {"sweep.device": "timing.devices", "sweep.num_threads": "timing.threads"}
+    tags = sorted({tag for record in records for tag in record.tags})
+    facts |= {tag: "timing.versions" for tag in tags if tag.startswith("sweep.version.")}
+    for tag, key in facts.items():
         values = _tags(records, tag)
         if len(values) > 1:
-            problems.append(f"runs had different {what} ({', '.join(values)})")
-    return problems
+            problems.append(Remark(key, {"values": values, "of": tag.rpartition(".")[2]}))
+    return tuple(problems)
 
 
-def devices(rows: Sequence[Row]) -> list[str]:
+def devices(rows: Sequence[Row]) -> tuple[Text, ...]:
     """On what the runs were trained."""
     return _tags(finished(rows), "sweep.device")
 
@@ -61,77 +60,57 @@ def finished(rows: Iterable[Row]) -> list[Record]:
     return [record for row in rows for record in row.records if record.status == "FINISHED"]
 
 
-def _tags(records: Iterable[Record], tag: str) -> list[str]:
+def _tags(records: Iterable[Record], tag: str) -> tuple[Text, ...]:
     """The different values of a tag."""
-    return list(dict.fromkeys(record.tags.get(tag, "unknown") for record in records))
+    found = dict.fromkeys(record.tags.get(tag) for record in records)
+    return tuple(Remark("timing.unknown") if value is None else value for value in found)
 
 
-def _lost(rows: Sequence[Row]) -> list[str]:
+def _lost(rows: Sequence[Row]) -> list[Remark]:
     labels = dict.fromkeys(row.label for row in rows)
     done = {row.label for row in rows if row.finished}
-    gone = [label for label in labels if label not in done]
-    return [f"no run of {label} finished, so it is not compared" for label in gone]
+    return [Remark("warning.lost", {"strategy": name}) for name in labels if name not in done]
 
 
-def _groups(chosen: Sequence[Row]) -> list[str]:
-    names = list(dict.fromkeys(row.group for row in chosen))
-    if len(names) < 2:
-        return []
-    return [f"strategies are compared within each of {'; '.join(names)}, and never across"]
+def _groups(chosen: Sequence[Row]) -> list[Remark]:
+    names = tuple(dict.fromkeys(row.group for row in chosen))
+    return [Remark("warning.groups", {"groups": names})] if len(names) > 1 else []
 
 
-def _not_finite(rows: Sequence[Row]) -> list[str]:
+def _not_finite(rows: Sequence[Row]) -> list[Remark]:
     return [
-        f"{record.name}: {', '.join(bad)} is not a number and is left out of the means"
+        Remark("warning.not_finite", {"run": record.name, "metrics": tuple(bad)})
         for record in finished(rows)
         if (bad := sorted(k for k, v in record.metrics.items() if not math.isfinite(v)))
     ]
 
 
-def _one_seed(chosen: Sequence[Row]) -> list[str]:
-    single = [row.label for row in chosen if row.finished == 1]
-    if not single:
-        return []
-    return [
-        f"one seed of {', '.join(single)}: one seed says nothing about training noise, so a p-value"
-        " is about these trained models and not about the strategies. Run seed=0,1,2 or more."
-    ]
+def _one_seed(chosen: Sequence[Row]) -> list[Remark]:
+    single = tuple(row.label for row in chosen if row.finished == 1)
+    return [Remark("warning.one_seed", {"strategies": single})] if single else []
 
 
-def _unequal_seeds(chosen: Sequence[Row]) -> list[str]:
-    counts = {row.label: row.finished for row in chosen}
-    if len(set(counts.values())) < 2:
-        return []
-    return [f"finished seeds differ: {_listed(counts)}. Pairs use the seeds that both have."]
+def _unequal_seeds(chosen: Sequence[Row]) -> list[Remark]:
+    return _unequal("warning.seeds", {row.label: row.finished for row in chosen})
 
 
-def _tuning(rows: Sequence[Row], split: str) -> list[str]:
+def _tuning(rows: Sequence[Row], split: str) -> list[Remark]:
     budgets = tuning_budgets(rows)
-    found = []
-    if len(set(budgets.values())) > 1:
-        found.append(
-            f"tuning budgets differ: validation chose from {_listed(budgets)} configurations. The"
-            " more there are to choose from, the better the best of them."
-        )
+    found = _unequal("warning.tuning", budgets)
     if split == "eval" and max(budgets.values(), default=1) > 1:
-        found.append(
-            "there is no test split: scores are of the validation texts that also chose each"
-            " strategy's values, so they are too good. Set data.test_size."
-        )
+        found.append(Remark("warning.no_test"))
     return found
 
 
-def _training(chosen: Sequence[Row]) -> list[str]:
+def _training(chosen: Sequence[Row]) -> list[Remark]:
     """Texts seen in training, and which texts those were."""
     found = []
     for group in dict.fromkeys(row.group for row in chosen):
         rows = [row for row in chosen if row.group == group]
         seen = {row.label: texts for row in rows if (texts := _texts_seen(row)) is not None}
-        if len(set(seen.values())) > 1:
-            listed = ", ".join(f"{label} {texts:,.0f}" for label, texts in seen.items())
-            found.append(f"training budgets differ, in texts seen: {listed}")
+        found += _unequal("warning.training", seen)
         if len(_tags(finished(rows), "sweep.data_fingerprint")) > 1:
-            found.append("the runs were trained on different texts, which may be the difference")
+            found.append(Remark("warning.texts"))
     return found
 
 
@@ -147,10 +126,12 @@ def _texts_seen(row: Row) -> float | None:
         return None
 
 
-def _timing(chosen: Sequence[Row]) -> list[str]:
+def _timing(chosen: Sequence[Row]) -> list[Remark]:
     problems = timing_problems(chosen)
-    return [f"training times are shown but not ranked: {'; '.join(problems)}"] if problems else []
+    return [Remark("warning.timing", {"problems": problems})] if problems else []
 
 
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{label} {count}" for label, count in counts.items())
+def _unequal(key: str, counts: Mapping[str, float]) -> list[Remark]:
+    """A remark on what is not the same for all strategies, if it is not."""
+    listed = tuple(f"{label} {count:,.0f}" for label, count in counts.items())
+    return [Remark(key, {"counts": listed})] if len(set(counts.values())) > 1 else []

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.config import Config
+from sweep.words import Remark
 
 MEMORY, PASSING, OTHER = "memory", "passing", "other"
 PAUSES_S = (2.0, 10.0, 30.0)
@@ -94,11 +95,12 @@ def _counters(root: Path) -> Iterator[Path]:
     yield root / "proc/vmstat"
 
 
-def death(code: int | None) -> str:
-    """How a process ended that left no word."""
+def death(code: int | None, starved: bool = False) -> str:
+    """How a process ended that left no word, perhaps for want of memory."""
     if code is not None and code < 0:
-        return f"the process was killed by {signal.Signals(-code).name}"
-    return f"the process ended with exit status {code} before the run was done"
+        values = {"signal": signal.Signals(-code).name}
+        return str(Remark("end.starved" if starved else "end.killed", values))
+    return str(Remark("end.status", {"code": code}))
 
 
 def smaller(cfg: Config) -> Config | None:

@@ -25,6 +25,7 @@ from sweep.freeze import FreezeReport
 from sweep.frozen import FrozenPart, keys
 from sweep.model import Loaded
 from sweep.tokens import Tokens
+from sweep.words import Remark, Text
 from sweep.worth import why_not
 
 TOLERANCE = {"fp32": 1e-4}
@@ -85,7 +86,7 @@ def prepare(
     except Exception as error:  # a model's own code may take a cut in any way
         cut.use_level(None)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return _none(f"the model cannot be cut ({reason})")
+        return _none(Remark("note.no_cut", {"reason": reason}))
     finally:
         for module, mode in training.items():
             module.training = mode
@@ -93,8 +94,8 @@ def prepare(
     return Features(cut, "built" if runtime_s else "shared", runtime_s)
 
 
-def _none(reason: str) -> Features:
-    return Features(notes=[f"features are not cached: {reason}"])
+def _none(reason: Text) -> Features:
+    return Features(notes=[str(Remark("note.features", {"reason": reason}))])
 
 
 def _fill(cut: Cut, part: FrozenPart) -> float:

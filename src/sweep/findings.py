@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep import records
-from sweep.config import ConfigError
-from sweep.record import Record
+from sweep.config import Config, ConfigError
+from sweep.record import Record, saved_config
 
 Curves = dict[str, list[tuple[int, float]]]
 """Per metric, its points in the order of their steps."""
@@ -141,6 +141,14 @@ def log_tail(record: Record, lines: int = 15) -> str:
         return ""
     kept = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line[:400]) for line in content.splitlines()]
     return "\n".join(kept[-lines:])
+
+
+def settings(record: Record) -> Config | None:
+    """The configuration that the run was made with."""
+    try:
+        return saved_config(Path(record.folder))
+    except Exception:  # not there, cut short, or of another version
+        return None
 
 
 def environment(record: Record) -> dict[str, Any]:

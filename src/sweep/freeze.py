@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from sweep import adapters, patterns
 from sweep.config import ConfigError, FreezeConfig
 from sweep.model import Parts, layer_indices
 from sweep.patterns import EVERYTHING, HEAD
+from sweep.words import Remark, Text, named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -151,22 +152,39 @@ def apply_freeze(
     return FreezeReport(strategy.name, _with_depths(tensors, parts, strategy))
 
 
-def describe(strategy: FreezeConfig) -> str:
-    """What trains, in words, for every listing that shows the strategy's name."""
+def describe(strategy: FreezeConfig) -> Text:
+    """What trains, for every listing that shows the strategy's name."""
+    found: Text
     if strategy.adapter:
-        details = [f"rank {strategy.rank}"] if strategy.rank else []
-        details += ["rsLoRA"] if strategy.use_rslora else []
-        details += ["4-bit backbone"] if strategy.quantization else []
-        about = f" ({', '.join(details)})" if details else ""
-        return f"{adapters.NAMES[strategy.adapter]}{about} on {', '.join(strategy.targets)}; {HEAD}"
-    if strategy.train is not None:
-        words = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
+        found = _describe_adapter(strategy)
+    elif strategy.train is not None:
+        found = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
     elif EVERYTHING in strategy.parts:
-        words = EVERYTHING
+        found = named("part", EVERYTHING)
     else:
-        top = f"top {strategy.count} layers" if strategy.count else "layers"
-        words = ", ".join([*(top if p == "layers" else p for p in strategy.parts), HEAD])
-    return f"{words}; from the top in {strategy.stages} stages" if strategy.stages else words
+        top = Remark("trains.top", {"count": strategy.count}) if strategy.count else "layers"
+        parts = [top if part == "layers" else part for part in strategy.parts]
+        found = Remark("trains.parts", {"parts": _parts([*parts, HEAD])})
+    if not strategy.stages:
+        return found
+    return Remark("trains.stages", {"trains": found, "stages": strategy.stages})
+
+
+def _describe_adapter(strategy: FreezeConfig) -> Remark:
+    details: list[Text] = [Remark("trains.rank", {"rank": strategy.rank})] if strategy.rank else []
+    details += ["rsLoRA"] if strategy.use_rslora else []
+    details += [Remark("trains.four_bit")] if strategy.quantization else []
+    values = {
+        "adapter": adapters.NAMES[strategy.adapter or ""],
+        "details": tuple(details),
+        "targets": _parts(strategy.targets),
+        "head": named("part", HEAD),
+    }
+    return Remark("trains.adapter_with" if details else "trains.adapter", values)
+
+
+def _parts(names: Sequence[Text]) -> tuple[Text, ...]:
+    return tuple(named("part", name) if isinstance(name, str) else name for name in names)
 
 
 class FrozenModes:

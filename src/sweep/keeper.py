@@ -58,7 +58,7 @@ class Keeper(TrainerCallback):
         if state.global_step and not is_whole(self._folder(state)):
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             self._seal(state)
-        raise Stopped(state.global_step, saved=state.global_step > 0)
+        raise Stopped(state.global_step)
 
     def _seal(self, state: Any) -> None:
         kept = {name: give() for name, (give, _) in self.state.items()}

@@ -21,8 +21,9 @@ from sweep.outbox import open_in
 from sweep.queue import has_waiting, status_in
 from sweep.record import CHECKPOINTS, Record, artifacts, read_record, write_record
 from sweep.track import Store
+from sweep.words import Remark
 
-DIED = "its process died without a word; found at a later start"
+DIED = str(Remark("end.found_dead"))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from sweep.comparison import HIGHER_IS_BETTER, best
 from sweep.record import Record
 from sweep.results import Comparison, Interval, Row
 from sweep.track import Store
+from sweep.words import Text
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,26 @@ VERDICT, SEEDS = "verdict", "n"
 Columns = Sequence[Column | str]
 
 
-def print_comparison(console: Console, found: Comparison) -> None:
+MOST_ROWS = 12
+"""Where there are more configurations, only one per strategy is printed."""
+
+
+def print_comparison(console: Console, found: Comparison, most: int = MOST_ROWS) -> None:
     """Print one row per configuration, what trains, baselines and failures.
 
     `*` marks the best mean of a column. Where one table would cut a cell, means, intervals and
     cost come as three.
+
+    Args:
+        console: Gets the lines.
+        found: What to print.
+        most: Above this number of configurations, those that were not chosen are left out.
     """
-    table = _table(found, _all_columns(found))
-    if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
-        console.print(table)
-    else:
-        console.print(_table(found, (*VALIDATION, *_test(found))))
-        console.print(_table(found, (*map(_with_spread, _compared(found)), VERDICT, SEEDS)))
-        console.print(_table(found, (*SIZE, *COST)))
+    rows = found.rows if len(found.rows) <= most else _one_each(found)
+    _print_tables(console, replace(found, rows=rows))
+    if left := len(found.rows) - len(rows):
+        line = f"{left} more configurations, not chosen by validation, are in report/summary.csv"
+        console.print(line, highlight=False)
     for row in {row.label: row for row in found.rows if row.trains}.values():
         share = row.metrics.get("trainable_fraction")
         shown = f", {share.mean:.2%}" if share else ""
@@ -76,6 +84,23 @@ def print_comparison(console: Console, found: Comparison) -> None:
         console.print(_legend(found), highlight=False)
     for failure in (text for row in found.rows for text in row.failures):
         console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_tables(console: Console, found: Comparison) -> None:
+    table = _table(found, _all_columns(found))
+    if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+        console.print(table)
+    else:
+        console.print(_table(found, (*VALIDATION, *_test(found))))
+        console.print(_table(found, (*map(_with_spread, _compared(found)), VERDICT, SEEDS)))
+        console.print(_table(found, (*SIZE, *COST)))
+
+
+def _one_each(found: Comparison) -> list[Row]:
+    """Per strategy the chosen configuration, else the first, in the order they were run."""
+    first = {row.label: row for row in reversed(found.rows)}
+    kept = first | {row.label: row for row in found.chosen}
+    return [row for row in found.rows if row is kept[row.label]]
 
 
 def print_notes(console: Console, records: Sequence[Record]) -> None:
@@ -267,7 +292,7 @@ def _cell_text(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _inline(text: str) -> str:
+def _inline(text: Text) -> str:
     """Text in one cell or line of Markdown, with nothing in it taken for markup."""
-    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
+    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(str(text), quote=False))
     return " ".join(escaped.split())

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sweep import details, sections, sentences, svg
+from sweep import details, recommend, sections, sentences, svg
 from sweep.blocks import Cell, Figure, Material, number
 from sweep.words import PAGE
 
@@ -57,7 +57,7 @@ def _context(m: Material) -> dict[str, Any]:
         "costs": sections.cost_figures(m),
         "differences": forests,
         "pairs": pairs,
-        "margin": sentences.points_word(found.margin, say),
+        "margin": say.tell(recommend.points(found.margin)),
         "confidence": sentences.percent_word(found),
         "learning": sections.learning_figures(m),
         "classes": details.class_figures(m),
@@ -65,7 +65,7 @@ def _context(m: Material) -> dict[str, Any]:
         "disagreement": details.disagreement(m),
         "no_texts": details.why_no_texts(m),
         "maps": details.map_figures(m),
-        "trains": {row.label: row.trains for row in found.rows},
+        "trains": m.trains,
         "spent": sections.spent_figures(m),
         "spent_table": sections.spent_table(m),
         "when": sections.when_table(m),
@@ -102,11 +102,10 @@ def _facts(m: Material) -> list[tuple[str, Cell]]:
 
 
 def _rules(m: Material) -> list[str]:
-    """The rule of the recommendation and the tuning behind it; rules come in English alone."""
-    found, rules = m.comparison, []
-    if m.say.language == "en":
-        known = [*found.recommendations.values(), found.recommendation]
-        rules = [r.rule for r in known if r is not None] + [found.choice]
+    """The rule of the recommendation and the tuning behind it."""
+    found = m.comparison
+    known = [*found.recommendations.values(), found.recommendation]
+    rules = [m.say.tell(text) for text in (*(r.rule for r in known if r), found.choice)]
     budgets = ", ".join(f"{name} {count}" for name, count in found.budgets.items())
     tuned = m.say("verdict.budgets", list=budgets) if set(found.budgets.values()) - {1} else ""
     return [text for text in (*dict.fromkeys(rules), tuned) if text]

@@ -15,6 +15,7 @@ from sweep.config import CompareConfig
 from sweep.predictions import Predictions, PredictionsError
 from sweep.record import Record
 from sweep.results import Difference
+from sweep.words import Remark, Text
 
 METRICS = ("accuracy", "f1")
 """What strategies are tested on."""
@@ -131,12 +132,12 @@ def _verdict(test: _Test, half: float, p: float, options: CompareConfig) -> str:
     return "undecided"
 
 
-def score(tested: Mapping[str, Sequence[Record]], warnings: list[str]) -> list[Scored]:
+def score(tested: Mapping[str, Sequence[Record]], warnings: list[Text]) -> list[Scored]:
     """Predictions of every strategy, on the test set that most runs share.
 
     Args:
         tested: Per strategy, its finished runs, one per seed.
-        warnings: Gets a sentence per run that cannot be used.
+        warnings: Gets a remark per run that cannot be used.
     """
     runs = [(label, record) for label, records in tested.items() for record in records]
     found: dict[int, Predictions] = {}
@@ -144,7 +145,7 @@ def score(tested: Mapping[str, Sequence[Record]], warnings: list[str]) -> list[S
         try:
             found[index] = predictions.read(Path(record.folder))
         except PredictionsError as error:
-            warnings.append(f"{record.name} is left out of the tests: its predictions {error}")
+            warnings.append(Remark("untested.run", {"run": record.name, "problem": error.remark}))
     counts = Counter(run.test_set for run in found.values())
     shared = max(counts, key=lambda test_set: counts[test_set], default="")
     kept: dict[str, dict[int, Predictions]] = {}
@@ -154,10 +155,7 @@ def score(tested: Mapping[str, Sequence[Record]], warnings: list[str]) -> list[S
             own = kept.setdefault(label, {})
             own[seed_of(record, len(own))] = run
         else:
-            warnings.append(
-                f"{record.name} is left out of the tests: its test texts are not those of the"
-                " other runs, so a difference could be theirs"
-            )
+            warnings.append(Remark("untested.texts", {"run": record.name}))
     return [
         Scored(label, tuple(own), predictions.scores(list(own.values())))
         for label, own in kept.items()

@@ -208,9 +208,8 @@ def print_plan(console: Console, entries: Sequence[Entry]) -> None:
     from sweep.freeze import describe
 
     console.print(_table(entries))
-    for name, trains in {
-        e.checked.job.cfg.freeze.name: describe(e.checked.job.cfg.freeze) for e in entries
-    }.items():
+    strategies = [entry.checked.job.cfg.freeze for entry in entries]
+    for name, trains in {each.name: str(describe(each)) for each in strategies}.items():
         console.print(f"{escape(name)}: trains {escape(trains)}", highlight=False)
     for line in _totals(entries):
         console.print(line, highlight=False)

@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 
 from sweep import inference
+from sweep.words import Remark
 
 
 class PredictionsError(Exception):
-    """A run's predictions cannot be used; the message completes "its predictions ..."."""
+    """A run's predictions cannot be used; the remark completes "its predictions ..."."""
+
+    def __init__(self, key: str, **values: str) -> None:
+        self.remark = Remark(f"untested.{key}", values)
+        super().__init__(str(self.remark))
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,12 @@ def read(folder: Path) -> Predictions:
             folder / "predictions.csv", usecols=columns, dtype=str, keep_default_na=False
         )
     except OSError:
-        raise PredictionsError("are missing (no predictions.csv in its folder)") from None
+        raise PredictionsError("missing") from None
     except ValueError as error:  # pandas' errors are subclasses
         reason = str(error).splitlines()[0]
-        raise PredictionsError(f"cannot be read ({reason})") from None
+        raise PredictionsError("damaged", reason=reason) from None
     if table.empty:
-        raise PredictionsError("are empty")
+        raise PredictionsError("empty")
     return Predictions(*(table[name].to_numpy(object) for name in columns))
 
 

@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 from sweep.adapters import packed_state
 from sweep.freeze import FreezeReport, Tensor, frozen_modules
 from sweep.patterns import HEAD, few
+from sweep.words import Remark
 
 TOLERANCE = 1e-4
 """Largest difference of a probability between a model and its saved copy. The copy computes with
@@ -110,8 +111,8 @@ class Proof(TrainerCallback):
         if not changed and self._rate:
             raise ProofError("nothing changed while training; raise optimizer.learning_rate")
         if still := sorted(trained - changed - self._unused):
-            why = "their gradients were too small" if self._rate else "the learning rate was 0"
-            self.notes.append(f"to be trained, but did not move, because {why}: {few(still)}")
+            key = "note.small_gradients" if self._rate else "note.no_rate"
+            self.notes.append(str(Remark(key, {"names": few(still)})))
 
     def _changed(self) -> set[str]:
         after = checksums(self.model)
@@ -131,7 +132,7 @@ class Proof(TrainerCallback):
             raise ProofError(f"no gradient reaches {', '.join(dead)}, although it should train")
         if unused := [name for name in names if name not in found]:
             self._unused |= set(unused)
-            self.notes.append(f"to be trained, but the model does not use them: {few(unused)}")
+            self.notes.append(str(Remark("note.unused", {"names": few(unused)})))
 
     def _group(self, tensor: Tensor) -> str:
         """What may not be without any gradient; a single tensor or a pooler may be unused."""

@@ -31,7 +31,8 @@ def conclude(console: Console, box: Outbox, records: Sequence[Record]) -> Compar
     try:
         found = verdict.judge(records, verdict.settings(records).compare, box.folder)
     except Exception as error:  # nothing that fails here may cost the results
-        listing.print_comparison(console, comparison.untested(records))
+        # summary.csv will not be written, so every configuration is shown here.
+        listing.print_comparison(console, comparison.untested(records), most=len(records))
         _failed(console, box.folder, error)
         return None
     listing.print_comparison(console, found)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sweep import fairness
 from sweep.config import CompareConfig
 from sweep.results import Difference, Recommendation, Row
+from sweep.words import Remark, Text, named
 
 
 @dataclass(frozen=True)
@@ -16,24 +17,28 @@ class Cost:
 
     name: str
     metric: str
-    words: str
-    """Completes "the cheapest by ..."."""
-    form: str
+
+    @property
+    def words(self) -> Remark:
+        """Completes "the cheapest by ..."."""
+        return Remark(f"cheapest.{self.name}")
+
+    def amount(self, value: float) -> Remark:
+        """A value with its unit."""
+        return Remark(f"amount.{self.name}", {"value": value})
+
+    def of(self, row: Row) -> Remark:
+        """What a strategy takes on average."""
+        return self.amount(row.metrics[self.metric].mean)
 
 
 COSTS = {
-    "time": Cost("time", "train_runtime_s", "training time", "{:,.1f} s"),
-    "memory": Cost("memory", "peak_memory_mib", "peak memory", "{:,.0f} MiB"),
-    "parameters": Cost("parameters", "trainable_params", "trained parameters", "{:,.0f}"),
-    "checkpoint": Cost("checkpoint", "checkpoint_mib", "size of the checkpoint", "{:,.1f} MiB"),
-    "flops": Cost("flops", "train_flops", "arithmetic of training", "{:.2e} FLOPs"),
+    "time": Cost("time", "train_runtime_s"),
+    "memory": Cost("memory", "peak_memory_mib"),
+    "parameters": Cost("parameters", "trainable_params"),
+    "checkpoint": Cost("checkpoint", "checkpoint_mib"),
+    "flops": Cost("flops", "train_flops"),
 }
-
-
-CAVEAT = (
-    " Provisional: with one seed this is about these trained models, for one seed says nothing"
-    " about training noise; run seed=0,1,2."
-)
 
 
 def recommend(
@@ -41,7 +46,7 @@ def recommend(
     differences: Sequence[Difference],
     metric: str,
     options: CompareConfig,
-    warnings: list[str],
+    warnings: list[Text],
 ) -> Recommendation | None:
     """Apply the rule to the strategies of one group.
 
@@ -50,11 +55,11 @@ def recommend(
         differences: Of their pairs.
         metric: What counts as good.
         options: Margin, cost and limits.
-        warnings: Gets a sentence on why there is no recommendation, or on what was used in place
+        warnings: Gets a remark on why there is no recommendation, or on what was used in place
             of a cost that cannot be ranked.
     """
     rows = [row for row in chosen if metric in row.metrics]
-    excluded = {row.label: text for row in rows if (text := _over_limit(row, options))}
+    excluded = {row.label: over for row in rows if (over := _over_limit(row, options))}
     allowed = [row for row in rows if row.label not in excluded]
     if not allowed or len(rows) < 2:
         warnings.append(_no_recommendation(rows, excluded))
@@ -64,7 +69,7 @@ def recommend(
     lows = {row.label: _low(row.label, best.label, metric, differences) for row in allowed}
     good = [row for row in allowed if lows[row.label] > -options.margin]
     if any(cost.metric not in row.metrics for row in good):
-        warnings.append(f"no recommendation: {cost.metric} is missing in some runs")
+        warnings.append(Remark("no_choice.missing", {"metric": cost.metric}))
         return None
     ranked = sorted(good, key=lambda row: row.metrics[cost.metric].mean)
     winner = ranked[0]
@@ -79,80 +84,83 @@ def recommend(
         configuration=winner.name,
         cost=cost.name,
         margin=options.margin,
-        reason=reason + (CAVEAT if single else ""),
+        reason=Remark("reason.provisional", {"reason": reason}) if single else reason,
         rule=rule(metric, cost, options),
         candidates=tuple(row.label for row in ranked),
         provisional=single,
-        excluded=tuple(f"{label}: {text}" for label, text in excluded.items()),
+        excluded=tuple(
+            Remark("limit.of", {"strategy": label, "over": over})
+            for label, over in excluded.items()
+        ),
     )
 
 
-def rule(metric: str, cost: Cost, options: CompareConfig) -> str:
+def rule(metric: str, cost: Cost, options: CompareConfig) -> Remark:
     """The rule in one sentence."""
-    limits = [
-        f"at most {limit:g} {unit}"
-        for limit, unit in (
-            (options.max_memory_mib, "MiB of memory"),
-            (options.max_time_s, "s of training"),
-        )
+    limits = tuple(
+        Remark(f"limit.{name}", {"limit": limit})
+        for name, limit in (("memory", options.max_memory_mib), ("time", options.max_time_s))
         if limit is not None
-    ]
-    under = f", among those that take {' and '.join(limits)}" if limits else ""
-    return (
-        f"The cheapest strategy by {cost.words} that is not worse than the best in {_plain(metric)}"
-        f" by more than {points(options.margin)} at {options.confidence:.0%} confidence{under}."
     )
+    values = {
+        "cost": cost.words,
+        "metric": metric_name(metric),
+        "margin": points(options.margin),
+        "confidence": options.confidence,
+        "limits": limits,
+    }
+    return Remark("rule.limited" if limits else "rule.plain", values)
 
 
-def points(difference: float) -> str:
+def points(difference: float) -> Remark:
     """A difference of shares in points."""
     value = f"{difference * 100:.2f}".rstrip("0").rstrip(".")
-    return f"{value} {'point' if value == '1' else 'points'}"
+    return Remark("page.point" if value == "1" else "page.points", {"n": value})
 
 
-def _plain(metric: str) -> str:
+def metric_name(metric: str) -> Remark:
+    """What is compared, such as `test accuracy`."""
     split, _, name = metric.partition("_")
-    return f"{'validation' if split == 'eval' else split} {'macro-F1' if name == 'f1' else name}"
+    return Remark("page.metric", {"split": named("split", split), "metric": named("metric", name)})
 
 
-def _over_limit(row: Row, options: CompareConfig) -> str:
-    """What a strategy exceeds in any of its runs; empty when it keeps the limits."""
+def _over_limit(row: Row, options: CompareConfig) -> Remark | None:
+    """What a strategy exceeds in any of its runs; None when it keeps the limits."""
     limits = {
-        "peak_memory_mib": ("compare.max_memory_mib", options.max_memory_mib, "memory"),
-        "train_runtime_s": ("compare.max_time_s", options.max_time_s, "time"),
+        "memory": ("compare.max_memory_mib", options.max_memory_mib),
+        "time": ("compare.max_time_s", options.max_time_s),
     }
-    for metric, (key, limit, cost) in limits.items():
+    for name, (key, limit) in limits.items():
         if limit is None:
             continue
-        took = [r.metrics[metric] for r in fairness.finished([row]) if metric in r.metrics]
+        cost = COSTS[name]
+        values = {"metric": cost.metric, "key": key, "limit": limit}
+        runs = [run.metrics for run in fairness.finished([row])]
+        took = [metrics[cost.metric] for metrics in runs if cost.metric in metrics]
         if not took:
-            return f"{metric} is not known, so {key}={limit:g} cannot be checked"
+            return Remark("limit.unknown", values)
         if not max(took) <= limit:
-            return f"{COSTS[cost].form.format(max(took))}, above {key}={limit:g}"
-    return ""
+            return Remark("limit.above", values | {"amount": cost.amount(max(took))})
+    return None
 
 
-def _no_recommendation(rows: Sequence[Row], excluded: dict[str, str]) -> str:
+def _no_recommendation(rows: Sequence[Row], excluded: dict[str, Remark]) -> Remark:
     if len(rows) > 1:
-        reasons = "; ".join(f"{label} {text}" for label, text in excluded.items())
-        return f"no recommendation: nothing keeps the limits ({reasons})"
-    count = "only one strategy has" if rows else "no strategy has"
-    return f"no recommendation: {count} results to compare"
+        reasons = tuple(
+            Remark("limit.of_all", {"strategy": label, "over": over})
+            for label, over in excluded.items()
+        )
+        return Remark("no_choice.limits", {"reasons": reasons})
+    return Remark("no_choice.one" if rows else "no_choice.none")
 
 
-def _rankable_cost(rows: Sequence[Row], name: str, warnings: list[str]) -> Cost:
+def _rankable_cost(rows: Sequence[Row], name: str, warnings: list[Text]) -> Cost:
     """The cost that was asked for, or what stands in for it where it cannot be ranked."""
     if name == "time" and (problems := fairness.timing_problems(rows)):
-        warnings.append(
-            "the recommendation ranks by the arithmetic of training (train_flops) and not by time:"
-            f" {'; '.join(problems)}"
-        )
+        warnings.append(Remark("warning.not_by_time", {"problems": problems}))
         return COSTS["flops"]
     if name == "memory" and len(found := fairness.devices(rows)) > 1:
-        warnings.append(
-            "the recommendation ranks by trained parameters and not by memory: runs had different"
-            f" devices ({', '.join(found)})"
-        )
+        warnings.append(Remark("warning.not_by_memory", {"devices": found}))
         return COSTS["parameters"]
     return COSTS[name]
 
@@ -167,20 +175,28 @@ def _low(label: str, best: str, metric: str, differences: Sequence[Difference]) 
     return float("-inf")
 
 
-def _is_best(best: Row, metric: str, cost: Cost, least: float) -> str:
-    took = best.metrics[cost.metric].mean
-    others = "no cheaper one was shown to be as good" if took > least else "is the cheapest too"
-    return (
-        f"{best.label} has the best mean {_plain(metric)}, {best.metrics[metric].mean:.3f}, for"
-        f" {cost.form.format(took)} ({cost.words}), and {others}."
-    )
+def _is_best(best: Row, metric: str, cost: Cost, least: float) -> Remark:
+    values = {
+        "best": best.label,
+        "metric": metric_name(metric),
+        "score": best.metrics[metric].mean,
+        "amount": cost.of(best),
+        "cost": cost.words,
+    }
+    cheapest = best.metrics[cost.metric].mean <= least
+    return Remark("reason.cheapest_too" if cheapest else "reason.best", values)
 
 
-def _is_cheaper(winner: Row, best: Row, low: float, metric: str, cost: Cost) -> str:
-    own, top = (row.metrics[metric].mean for row in (winner, best))
-    took, takes = (cost.form.format(row.metrics[cost.metric].mean) for row in (winner, best))
-    return (
-        f"{winner.label} reached {_plain(metric)} {own:.3f} for {took} ({cost.words});"
-        f" {best.label}, the best, reached {top:.3f} for {takes}, and {winner.label} is at most"
-        f" {points(max(-low, 0))} behind."
-    )
+def _is_cheaper(winner: Row, best: Row, low: float, metric: str, cost: Cost) -> Remark:
+    values = {
+        "winner": winner.label,
+        "best": best.label,
+        "metric": metric_name(metric),
+        "own": winner.metrics[metric].mean,
+        "top": best.metrics[metric].mean,
+        "took": cost.of(winner),
+        "takes": cost.of(best),
+        "cost": cost.words,
+        "behind": points(max(-low, 0)),
+    }
+    return Remark("reason.cheaper", values)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import comparison, listing, pages, sentences, verdict, words
+from sweep import comparison, listing, pages, recommend, sentences, verdict, words
 from sweep.blocks import Material
 from sweep.config import ReportConfig
 from sweep.data import load_splits
@@ -94,9 +94,8 @@ def _about(found: Comparison, row: Row) -> str:
     score = row.metrics.get(found.metric)
     lines = [f"**{row.label}** trains {row.trains}."]
     if score is not None:
-        say = words.load("en")
         ends = sentences.range_text(score, 100)
-        name = sentences.metric_words(found, say)
+        name = recommend.metric_name(found.metric)
         lines.append(
             f"Over {score.n} seeds, {name} {sentences.percent(score.mean)} {ends}".strip() + "."
         )

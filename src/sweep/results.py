@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sweep.record import Record
+from sweep.words import Remark, Text
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,15 @@ class Recommendation:
     cost: str
     """What was made small: time, memory, parameters or checkpoint."""
     margin: float
-    reason: str
+    reason: Text
     """One sentence with the numbers."""
-    rule: str
+    rule: Text
     """One sentence with the rule."""
     candidates: tuple[str, ...] = ()
     """Strategies that are not worse than the best by more than the margin, the cheapest first."""
     provisional: bool = False
     """One seed each: what holds for these trained models, and may not for the next ones."""
-    excluded: tuple[str, ...] = ()
+    excluded: tuple[Text, ...] = ()
     """Strategies above a limit, each with the limit and what it took."""
 
 
@@ -115,8 +116,9 @@ class Comparison:
     differences: list[Difference]
     """Every pair of chosen strategies, for accuracy and for macro-F1."""
     baselines: list[Baseline]
-    warnings: list[str]
-    """What must not be compared, and why: budgets, hardware, contention, one seed."""
+    warnings: list[Text]
+    """What must not be compared, and why: budgets, hardware, contention, one seed. `str` of each
+    is an English sentence, as of all remarks below."""
     recommendation: Recommendation | None
     """None when nothing finished, when nothing keeps the limits, or with several groups."""
     recommendations: dict[str, Recommendation] = field(default_factory=dict)
@@ -127,9 +129,9 @@ class Comparison:
     confidence: float = 0.95
     budgets: dict[str, int] = field(default_factory=dict)
     """Per strategy label, how many configurations validation had to choose from."""
-    choice: str = ""
+    choice: Text = ""
     """One sentence on how each strategy's configuration was chosen; empty without a choice."""
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, Remark] = field(default_factory=dict)
     """Per strategy label, one line on why it is faster than the others, or is not."""
-    uses: dict[str, str] = field(default_factory=dict)
+    uses: dict[str, Remark] = field(default_factory=dict)
     """Per strategy label, when to take it, as far as this sweep shows."""

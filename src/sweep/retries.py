@@ -8,6 +8,7 @@ from pathlib import Path
 from sweep import faults
 from sweep.config import Config
 from sweep.record import RunSpec, saved_config, write_record
+from sweep.words import Remark
 from sweep.worker import Outcome
 
 
@@ -33,7 +34,7 @@ def next_try(spec: RunSpec, outcome: Outcome, tries: int) -> Retry | None:
     if outcome.cause == faults.MEMORY:
         return _in_smaller_pieces(spec, outcome)
     if outcome.cause == faults.PASSING and tries < len(faults.PAUSES_S):
-        note = f"tried again after a passing fault: {record.reason}"
+        note = str(Remark("note.again", {"reason": record.reason}))
         return Retry(_again(spec, note), faults.PAUSES_S[tries])
     return None
 
@@ -42,18 +43,19 @@ def _in_smaller_pieces(spec: RunSpec, outcome: Outcome) -> Retry | None:
     record, smaller = outcome.record, faults.smaller(spec.cfg)
     assert record is not None
     if smaller is None:
-        record.reason = f"does not fit: out of memory with single texts ({record.reason})"
+        record.reason = str(Remark("end.too_large", {"reason": record.reason}))
         write_record(record, spec.folder)
         return None
     return Retry(replace(_again(spec, _reduced(spec.cfg, smaller)), cfg=smaller))
 
 
 def _reduced(cfg: Config, smaller: Config) -> str:
-    return (
-        f"out of memory with batches of {cfg.trainer.per_device_train_batch_size}; trained"
-        f" with batches of {smaller.trainer.per_device_train_batch_size},"
-        f" {smaller.trainer.gradient_accumulation_steps} to an optimizer step"
-    )
+    values = {
+        "before": cfg.trainer.per_device_train_batch_size,
+        "after": smaller.trainer.per_device_train_batch_size,
+        "pieces": smaller.trainer.gradient_accumulation_steps,
+    }
+    return str(Remark("note.smaller", values))
 
 
 def as_stopped(spec: RunSpec) -> RunSpec:

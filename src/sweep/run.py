@@ -15,6 +15,7 @@ from sweep.outbox import Outbox
 from sweep.outputs import Curves
 from sweep.record import CHECKPOINTS, Progress, Record, RunSpec
 from sweep.tokens import encode_splits
+from sweep.words import Remark
 
 if TYPE_CHECKING:
     from sweep.stopping import StopRequest
@@ -78,7 +79,8 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     session = train.Session(spec.folder / CHECKPOINTS, curves.add, stop)
     if (stopped := session.resume_from) is not None:
         curves.cut(checkpoint.step_of(stopped))
-        record.notes.append(f"went on from step {checkpoint.step_of(stopped)}")
+        step = checkpoint.step_of(stopped)
+        record.notes.append(str(Remark("note.went_on", {"step": step})))
     result, trainer = train.train(
         frozen, loaded.tokenizer, encoded, cfg, session, report, found.cut
     )

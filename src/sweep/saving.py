@@ -85,7 +85,7 @@ def write_card(
     rows |= {k: f"{v:.4f}" for k, v in metrics.items() if k.startswith(("test_", "eval_"))}
     text = CARD.format(
         title=escape(f"{cfg.freeze.name} on {cfg.data.name}"),
-        about=escape(describe(cfg.freeze)),
+        about=escape(str(describe(cfg.freeze))),
         rows="\n".join(f"| {escape(key)} | {escape(value)} |" for key, value in rows.items()),
         code=_code(cfg, label_names),
     )

@@ -126,7 +126,8 @@ def spent_table(m: Material) -> Table:
         p for p in PHASES if any(f"train_{p}_s" in row.metrics for row in m.comparison.chosen)
     ]
     titles = [say("table.strategy"), *(f"#{say('table.' + t[1:])}" for t in metrics)]
-    titles += [*(f"#{say('spent.' + p)}, s" for p in phases), f"#{say('table.flops')}"]
+    titles += [f"#{say('spent.phase', name=say(f'spent.{p}'))}" for p in phases]
+    titles.append(f"#{say('table.flops')}")
     rows = []
     for row in m.comparison.chosen:
         cells = [number(row.metrics.get(k), form) for k, form in metrics.values()]
@@ -139,20 +140,19 @@ def spent_table(m: Material) -> Table:
 
 def when_table(m: Material) -> Table:
     """When to use which, with measured numbers."""
-    say, uses = m.say, sentences.uses(m.comparison, m.maps, m.say)
+    say, found = m.say, m.comparison
     titles = [say("table.strategy"), say("when.use"), say("when.why")]
     titles += [f"#{say('table.accuracy')}", f"#{say('table.time')}", f"#{say('table.memory')}"]
-    metric = m.comparison.metric
     rows = [
         [
-            m.name(u.row),
-            Cell(u.when),
-            Cell(u.why),
-            number(u.row.metrics.get(metric), ".1f", 100),
-            number(u.row.metrics.get("train_runtime_s"), ",.1f", brackets=False),
-            number(u.row.metrics.get("peak_memory_mib"), ",.0f", brackets=False),
+            m.name(row),
+            Cell(say.tell(found.uses.get(row.label, "–"))),
+            Cell(say.tell(found.reasons.get(row.label, "–"))),
+            number(row.metrics.get(found.metric), ".1f", 100),
+            number(row.metrics.get("train_runtime_s"), ",.1f", brackets=False),
+            number(row.metrics.get("peak_memory_mib"), ",.0f", brackets=False),
         ]
-        for u in uses
+        for row in m.ranked
     ]
     return Table(say("when.title"), titles, rows, sortable=False)
 
@@ -170,7 +170,7 @@ def _strategy(m: Material, row: Row) -> list[Cell]:
     chosen = sentences.recommended(m.comparison, row.group) is row
     return [
         replace(m.name(row), tone="chosen" if chosen else ""),
-        Cell(row.trains or "–"),
+        Cell(m.trains[row.label]),
         number(metrics.get("trainable_fraction"), ".2f", 100, brackets=False),
         number(metrics.get(f"{split}_accuracy"), ".1f", 100),
         number(metrics.get(f"{split}_f1"), ".1f", 100),
@@ -185,7 +185,7 @@ def _strategy(m: Material, row: Row) -> list[Cell]:
 def _verdict(m: Material, row: Row) -> Cell:
     best = m.best(row)
     if best is None or row.finished == 0:
-        return Cell(m.say("failed.status") + ": " + (_status(row) or "–"), "9", tone="worse")
+        return Cell(m.say("failed.status") + ": " + (_status(m, row) or "–"), "9", tone="worse")
     if row is best:
         return Cell(m.say("table.best"), "0")
     d = sentences.between(m.comparison, row, best)
@@ -195,8 +195,9 @@ def _verdict(m: Material, row: Row) -> Cell:
     return Cell(word, -d.estimate, tone=d.verdict, extra=figures.points_text(d))
 
 
-def _status(row: Row) -> str:
-    return ", ".join(sorted({r.status for r in row.records if r.status != "FINISHED"}))
+def _status(m: Material, row: Row) -> str:
+    found = {m.say.known("status", r.status) for r in row.records if r.status != "FINISHED"}
+    return ", ".join(sorted(found))
 
 
 def _baseline(m: Material, found: Baseline, width: int) -> list[Cell]:
@@ -204,7 +205,7 @@ def _baseline(m: Material, found: Baseline, width: int) -> list[Cell]:
     scores = [found.metrics.get(f"{split}_{name}") for name in ("accuracy", "f1")]
     cells = [Cell("–") if s is None else Cell(f"{s * 100:.1f}", s) for s in scores]
     runtime = found.metrics.get("runtime_s")
-    row = [Cell(m.say.known("baselines", found.name)), Cell(m.say("table.baseline")), Cell("–")]
+    row = [Cell(sentences.baseline(found.name, m.say)), Cell(m.say("table.baseline")), Cell("–")]
     row += [*cells, Cell("–")]
     row.append(Cell("–") if runtime is None else Cell(f"{runtime:,.1f}", runtime))
     return row + [Cell("–")] * (width - len(row))
@@ -222,7 +223,7 @@ def _points(m: Material, metric: str) -> list[Point]:
 def _cost_figure(m: Material, cost: str, points: Sequence[Point]) -> Figure:
     say, metric = m.say, m.comparison.metric
     levels = {
-        say.known("baselines", b.name).partition(" of ")[0]: b.metrics[metric]
+        sentences.baseline(b.name.partition(" of ")[0], say): b.metrics[metric]
         for b in m.comparison.baselines
         if metric in b.metrics
     }
@@ -271,7 +272,7 @@ def _pair(m: Material, d: Difference) -> list[Cell]:
             f"{figures.SIGNS.get(d.verdict, '')} {say.known('verdicts', d.verdict)}", tone=d.verdict
         ),
         Cell(more, d.more_seeds if d.more_seeds is not None else float("inf")),
-        Cell(d.method),
+        Cell(say.known("method", d.method)),
     ]
 
 
@@ -317,4 +318,4 @@ def _bar(m: Material, row: Row, metric: str) -> Bar:
         parts = {m.say(f"spent.{p}"): value for p, value in known.items()}
         if parts and rest > 0:
             parts[m.say("spent.other")] = rest
-    return Bar(row.label, m.order[row.label], total, sentences.amount(metric, total), parts)
+    return Bar(row.label, m.order[row.label], total, sentences.amount(metric, total, m.say), parts)

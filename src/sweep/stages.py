@@ -13,6 +13,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from sweep.freeze import FreezeReport, Tensor
+from sweep.words import Remark
 
 
 @dataclass
@@ -66,11 +67,11 @@ class Thaw(TrainerCallback):
     @property
     def notes(self) -> list[str]:
         """One line per stage."""
-        return [
-            f"stage {s['stage']} of {self.report.stages} began at step {s['step']}"
-            f" (epoch {s['epoch']:g}) with {', '.join(s['thawed'])}"
-            for s in self.begun
-        ]
+        return [str(Remark("note.stage", self._values(s))) for s in self.begun]
+
+    def _values(self, begun: dict[str, Any]) -> dict[str, object]:
+        shown = {"epoch": f"{begun['epoch']:g}", "names": ", ".join(begun["thawed"])}
+        return {**begun, **shown, "stages": self.report.stages}
 
     def _require_grad(self, stages: range, value: bool) -> None:
         names = {t.name for t in self.report.tensors if t.trainable and t.stage in stages}

@@ -6,15 +6,14 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from sweep.words import Remark
+
 
 class Stopped(Exception):  # noqa: N818  # nothing went wrong
     """The run was asked to stop, and has."""
 
-    def __init__(self, step: int, saved: bool) -> None:
-        where = f"stopped at step {step}" if step else "stopped before its first step"
-        super().__init__(
-            f"{where}; the same command {'goes on from there' if saved else 'runs it'}"
-        )
+    def __init__(self, step: int) -> None:
+        super().__init__(str(Remark("end.stopped" if step else "end.not_begun", {"step": step})))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 from sweep import cache, folder
 from sweep.config import Config
 from sweep.data import NAMES, Encoded, Splits, arrange, tokenize
+from sweep.words import Remark
 
 VERSION = 1
 """Raise it when `data.tokenize` gives something else."""
@@ -50,7 +51,7 @@ def encode_splits(splits: Splits, tokenizer: Any, cfg: Config) -> Tokens:
         found = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
     except cache.CacheError as error:
         encoded = _arrange(_tokenize(splits, tokenizer, cfg), splits, cfg)
-        note = f"tokens are not cached: {error}"
+        note = str(Remark("note.tokens", {"reason": str(error)}))
         return Tokens(encoded, key, time.perf_counter() - started, [note])
     return Tokens(_arrange(found.arrays, splits, cfg), key, found.built_s, [])
 

@@ -26,6 +26,7 @@ from sweep.record import Progress
 from sweep.stages import Thaw, discriminate
 from sweep.stopping import StopRequest
 from sweep.trainer import DivergedError, SweepTrainer, Watcher, make_trainer
+from sweep.words import Remark
 
 _SCORES = ("loss", "accuracy", "f1")
 
@@ -176,10 +177,7 @@ def _late_notes(trainer: SweepTrainer, cfg: Config) -> list[str]:
     wanted, steps = cfg.trainer.eval_steps, trainer.state.max_steps
     if not wanted or wanted <= steps:
         return []
-    return [
-        f"trainer.eval_steps={wanted} is more than the {steps} steps of the run: it was evaluated"
-        " at the end only"
-    ]
+    return [str(Remark("note.evaluated", {"every": wanted, "steps": steps}))]
 
 
 def _check_finite(found: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ from sweep import baselines, comparison
 from sweep.config import CompareConfig, Config, ConfigError
 from sweep.record import Record, saved_config
 from sweep.results import Comparison, Row
+from sweep.words import Remark
 
 BASELINES = "baselines.json"
 
@@ -25,14 +26,14 @@ def judge(records: Sequence[Record], options: CompareConfig, folder: Path | None
         options: Margin, confidence, cost and limits.
         folder: Where baselines are kept once they are computed; None computes none.
     """
-    found, problem = [], ""
+    found, problem = [], None
     if folder is not None and any(record.status == "FINISHED" for record in records):
         try:
             found = baselines.of_records(records, folder / BASELINES)
         except ConfigError as error:
-            problem = f"no baselines, for the data cannot be read any more: {error.messages[0]}"
+            problem = Remark("warning.no_data", {"error": error.messages[0]})
         except OSError as error:
-            problem = f"no baselines: {error}"
+            problem = Remark("warning.no_baselines", {"error": str(error)})
     result = comparison.compare(records, options, found)
     if problem:
         result.warnings.append(problem)
@@ -48,10 +49,8 @@ def settings(records: Sequence[Record]) -> Config:
 
 
 def to_json(found: Comparison) -> str:
-    """Content of recommendation.json."""
-    groups = {
-        group: asdict(recommendation) for group, recommendation in found.recommendations.items()
-    }
+    """Content of recommendation.json; remarks are in English."""
+    groups = {group: vars(choice) for group, choice in found.recommendations.items()}
     content: dict[str, Any] = {
         "recommended": found.recommendation.strategy if found.recommendation else None,
         "recommendations": groups,
@@ -64,7 +63,7 @@ def to_json(found: Comparison) -> str:
         "baselines": [{"name": b.name, "metrics": b.metrics} for b in found.baselines],
         "warnings": found.warnings,
     }
-    return json.dumps(content, indent=1, ensure_ascii=False)
+    return json.dumps(content, indent=1, ensure_ascii=False, default=str)
 
 
 def winners(found: Comparison) -> list[Record]:

@@ -27,6 +27,7 @@ from sweep.outbox import Outbox
 from sweep.record import Record, RunSpec, artifacts, first_tags, unfinished, write_record
 from sweep.run import preflight, run
 from sweep.stopping import Stopped, StopRequest
+from sweep.words import Remark
 
 DELIVERY_S = 60.0
 """How long a finished run waits for a store that is away, before it leaves the rest on disk."""
@@ -144,7 +145,7 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
     record = outcome.record
     assert record is not None
     if box.refused:
-        record.notes.append(f"MLflow refused {len(box.refused)} entries, see run.log")
+        record.notes.append(str(Remark("note.refused", {"count": len(box.refused)})))
         print(*box.refused, sep="\n", flush=True)
     try:
         write_record(record, spec.folder)
@@ -157,7 +158,7 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
         record.run_id = box.run_id
         write_record(record, spec.folder)
     except OSError as error:  # a full disk: the parent is told at least
-        reason = record.reason or f"the result could not be written: {error}"
+        reason = record.reason or str(Remark("end.unwritten", {"error": str(error)}))
         failed = replace(record, status="FAILED", reason=reason)
         return Outcome(failed, faults.OTHER, faults.is_disk_full(error))
     return replace(outcome, record=record)

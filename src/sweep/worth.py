@@ -12,25 +12,27 @@ from sweep.config import Config
 from sweep.cut import Level
 from sweep.data import NAMES, Encoded
 from sweep.frozen import FrozenPart
+from sweep.words import Remark, Text
 
 WORTH = 1.5
 """Saved work has to be this many times the work of computing the features."""
 
 
-def why_not(part: FrozenPart, levels: Sequence[Level], sharing: int) -> str | None:
+def why_not(part: FrozenPart, levels: Sequence[Level], sharing: int) -> Text | None:
     """None to go on; else the reason, or an empty text when there is nothing to be told."""
     t, freeze = part.cfg.trainer, part.cfg.freeze
     frozen = max(level.layers for level in levels)
     if t.cache_features is False or not frozen or freeze.frozen_dropout or t.torch_compile:
         return ""
     size_mib = _size_mib(part, levels)
+    size = {"size": f"{size_mib:,.0f}"}
     if size_mib > t.cache_limit_mib:
-        return f"they would take {size_mib:,.0f} MiB, more than trainer.cache_limit_mib"
+        return Remark("note.over_limit", size)
     if size_mib > cache.free_mib() / 2:
-        return f"they would take {size_mib:,.0f} MiB, more than half of what the disk has left"
+        return Remark("note.over_disk", size)
     if t.cache_features == "auto":
         if size_mib > psutil.virtual_memory().available / 2**20 / 2:
-            return f"they would take {size_mib:,.0f} MiB, more than half of the free memory"
+            return Remark("note.over_memory", size)
         if sharing * _saved_work(part.cfg, part.tokens.encoded, levels) < WORTH:
             return ""
     return None
