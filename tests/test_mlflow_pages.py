@@ -45,6 +45,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = root / "sweeps" / "a_sweep"
     records = make_sweep(folder, seeds=2)
     store, sweep_id = store_sweep(records, "a_sweep", root)
+    store.client.set_tag(records[0].run_id, "sweep.id", "of the sweep that it was taken over from")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root.parent)
         assert rebuild.main([str(folder)]) == 0

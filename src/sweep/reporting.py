@@ -63,7 +63,8 @@ def describe_runs(store: Store, sweep_id: str, found: Comparison) -> None:
     """Prepare MLflow's list of the runs, and say on each page what its strategy came to."""
     if store.uri is None:
         return
-    store.share_view(sweep_id, _columns(found), found.metric)
+    run_ids = [record.run_id for row in found.rows for record in row.records if record.run_id]
+    store.share_view(sweep_id, run_ids, _columns(found), found.metric)
     chosen = [(row, record) for row in found.chosen for record in row.records if record.run_id]
     for row, record in chosen[:MOST_NOTES]:
         store.describe(record.run_id, {}, {"mlflow.note.content": _about(found, row)})

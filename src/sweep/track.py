@@ -30,6 +30,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 IDENTITY = ("sweep.place", "sweep.host")
 """Tags that no two runs share."""
+MOST_LISTED = 100
+"""Runs that are found by their ids: the tag that holds the list has 5,000 characters."""
 REFUSALS = (
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
@@ -176,7 +178,9 @@ class Store:
         store = shlex.quote(self.uri)
         return f"mlflow ui --backend-store-uri {store} --host 127.0.0.1 --port 5000"
 
-    def share_view(self, sweep_id: str, columns: Sequence[str], order_by: str) -> None:
+    def share_view(
+        self, sweep_id: str, run_ids: Sequence[str], columns: Sequence[str], order_by: str
+    ) -> None:
         """Prepare MLflow's run list and charts for one sweep; `runs_url` opens them so.
 
         By default the list shows no metric at all, and the charts of the summary run, of which
@@ -184,10 +188,15 @@ class Store:
         """
         if self.uri is None:
             return
+        # Runs that were taken over carry the id of the sweep that trained them.
+        listed = ", ".join(f"'{run_id}'" for run_id in run_ids)
+        few = 0 < len(run_ids) <= MOST_LISTED
         view = {
             "selectedColumns": [f"metrics.`{name}`" for name in columns],
             "runsHiddenMode": "SHOWALL",
-            "searchFilter": f"tags.`sweep.id` = '{sweep_id}'",
+            "searchFilter": f"attributes.run_id IN ({listed})"
+            if few
+            else f"tags.`sweep.id` = '{sweep_id}'",
             "orderByKey": f"metrics.`{order_by}`",
             "orderByAsc": False,
         }

@@ -6,6 +6,7 @@ tuples while training, an `Outcome` last of all.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -67,7 +68,8 @@ def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) 
             sizes.append(_size(cfg, preflight(cfg, num_labels)))
         except ConfigError as error:
             errors += error.messages
-    connection.send(Preflight(errors, torch.cuda.device_count(), sizes))
+    with contextlib.suppress(OSError):  # the sweep is gone
+        connection.send(Preflight(errors, torch.cuda.device_count(), sizes))
 
 
 def _size(cfg: Config, report: FreezeReport) -> Size:
