@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     root = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
-    command = make_command(root / "inputs", options.jobs, max(3, options.kills // 5))
+    command = make_command(root / "inputs", options.jobs, max(3, options.kills // 2))
     calm, stormy = root / "calm", root / "stormy"
     for folder in (calm, stormy):
         folder.mkdir(parents=True)
@@ -107,7 +107,7 @@ def disturb(command: list[str], folder: Path, kills: int, draw: random.Random) -
         early = draw.random() < 0.2
         if not early:
             next((line for line in process.stdout if "started" in line), None)
-        time.sleep(draw.uniform(0, 8))
+        time.sleep(draw.uniform(0, 4))
         what = strike(process, draw)
         done[what] += 1
         process.stdout.read()
