@@ -1,7 +1,9 @@
-"""Files that are whole, wherever the process or the machine that writes them dies."""
+"""Files on disk: whole wherever the process that writes them dies, and known by their content."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from pathlib import Path
 
@@ -33,3 +35,15 @@ def cut_to_whole_lines(path: Path) -> list[bytes]:
     if path.exists() and path.stat().st_size > size:
         os.truncate(path, size)
     return lines
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, as hexadecimal digits; read once as long as the file does not change."""
+    found = path.stat()
+    return _sha256(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, _: tuple[int, int, int]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import Config, ConfigError, ModelConfig
+from sweep.disk import sha256
 from sweep.table import check_sha256, find, reason_of
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -109,8 +110,7 @@ def content_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
-            with file.open("rb") as stream:
-                digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+            digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
     return digest.hexdigest()
 
 

@@ -6,7 +6,6 @@ Second in the flow, after `config`: every cell is kept as it is written, so that
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.config import ConfigError, DataConfig
+from sweep.disk import sha256
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet")
 
@@ -98,8 +98,7 @@ def check_sha256(path: Path, expected: str | None, key: str) -> None:
     """Raise when a file is not the one that was promised."""
     if expected is None:
         return
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = sha256(path)
     if actual != expected:
         raise ConfigError(
             f"{path} has the SHA-256 {actual}, but {key}={expected}. Restore the file, or set"
