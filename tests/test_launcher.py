@@ -73,6 +73,40 @@ class Forgetful(BasicLauncher):  # type: ignore[misc]
         return [lost, *super().launch(job_overrides[1:], initial_job_idx + 1)]
 
 
+class Absent(BasicLauncher):  # type: ignore[misc]
+    """Has no cluster."""
+
+    __module__ = "hydra_plugins.made_up"
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        raise RuntimeError("the cluster is gone")
+
+
+class Mute(BasicLauncher):  # type: ignore[misc]
+    """Does all jobs and cannot say what came of the first."""
+
+    __module__ = "hydra_plugins.made_up"
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        lost = JobReturn(status=JobStatus.FAILED, _return_value=ConnectionError("node 7 is away"))
+        return [lost, *super().launch(job_overrides, initial_job_idx)[1:]]
+
+
+class Short(BasicLauncher):  # type: ignore[misc]
+    """Does all jobs and returns the last."""
+
+    __module__ = "hydra_plugins.made_up"
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        return list(super().launch(job_overrides, initial_job_idx)[-1:])
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A --config-dir with a strategy that fails, and launchers that Hydra does not come with."""
@@ -81,6 +115,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "hydra/launcher/backwards.yaml": "_target_: hydra_plugins.made_up.Backwards\n",
         "hydra/launcher/broken.yaml": "_target_: hydra_plugins.made_up.Broken\n",
         "hydra/launcher/forgetful.yaml": "_target_: hydra_plugins.made_up.Forgetful\n",
+        "hydra/launcher/absent.yaml": "_target_: hydra_plugins.made_up.Absent\n",
+        "hydra/launcher/mute.yaml": "_target_: hydra_plugins.made_up.Mute\n",
+        "hydra/launcher/short.yaml": "_target_: hydra_plugins.made_up.Short\n",
         "hydra/launcher/lacks.yaml": "_target_: hydra_plugins.made_up.Broken\nnodes: 2\n",
         "hydra/launcher/lost.yaml": "_target_: hydra_plugins.lost.Lost\npartition: null\n",
         "hydra/launcher/foreign.yaml": "_target_: os.system\n",
@@ -91,7 +128,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         path.write_text(text, "utf-8")
     # Hydra takes launchers from this package alone.
     monkeypatch.setitem(sys.modules, "hydra_plugins.made_up", sys.modules[__name__])
-    for launcher in (Backwards, Broken, Forgetful):
+    for launcher in (Absent, Backwards, Broken, Forgetful, Mute, Short):
         Plugins.instance().register(launcher)
     return str(tmp_path / "own")
 
@@ -183,6 +220,30 @@ def test_a_job_that_its_launcher_has_lost_is_a_failed_run(
     runs = [client.get_run(record["run_id"]) for record in (lost, done)]
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
     assert runs[0].data.tags["sweep.status_reason"] == "ConnectionError: node 7 is away"
+
+
+@pytest.mark.parametrize("launcher", ["mute", "short"])
+def test_a_result_counts_though_its_launcher_does_not_hand_it_on(
+    launcher: str, overrides: list[str], own: str, tmp_path: Path
+) -> None:
+    command = ["tracking=none", "--config-dir", own, "freeze=full", "seed=0,1", *overrides]
+    assert main([*command, f"hydra/launcher={launcher}"]) == 0
+    assert [record["status"] for record in records(tmp_path)] == ["FINISHED", "FINISHED"]
+
+
+def test_a_stopped_run_that_its_launcher_never_began_was_not_begun(
+    overrides: list[str], own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asker = threading.Thread(target=ask_to_stop_once_a_run_trains, args=(tmp_path,))
+    asker.start()
+    steps = ["trainer.max_steps=1000000", "trainer.logging_steps=1"]
+    command = ["tracking=none", "--config-dir", own, "freeze=full", *overrides, *steps]
+    assert main(command) == 130
+    asker.join()
+    capsys.readouterr()
+    assert main([*command, "hydra/launcher=absent"]) == 1
+    why = "hydra/launcher=absent ended with RuntimeError: the cluster is gone"
+    assert f"1 of 1 runs were not begun ({why})\n" in capsys.readouterr().out
 
 
 def ask_to_stop_once_a_run_trains(root: Path) -> None:

@@ -14,7 +14,7 @@ from made import write_run, write_sweep
 import sweep
 from sweep import opening, records, stored, track
 from sweep.config import ConfigError, TrackingConfig
-from sweep.record import Record
+from sweep.record import Record, next_folder, write_record
 
 
 def names(found: list[Record]) -> list[str]:
@@ -86,6 +86,19 @@ def test_keys_of_a_later_version_do_no_harm(root: str) -> None:
     path = Path(root) / "sweeps" / "one" / "0" / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unheard_of": 1}))
     assert names(records.load("one", root))[0] == "none seed=0"
+
+
+@pytest.mark.parametrize("first", ["000_none", "000_none_2", "000_lora_8"])
+def test_of_several_tries_the_finished_one_counts(first: str, tmp_path: Path) -> None:
+    tries = [tmp_path / first]
+    tries += [next_folder(tries[0])]
+    tries += [next_folder(tries[1])]
+    for folder, status in zip(tries, ("FAILED", "FINISHED", "KILLED"), strict=True):
+        folder.mkdir()
+        write_record(Record("", folder.name, "none", status), folder)
+    found = records.best_try(tries[0])
+    assert found is not None
+    assert (found.name, found.status) == (tries[1].name, "FINISHED")
 
 
 def test_runs_taken_over_from_another_sweep_are_read_too(root: str, tmp_path: Path) -> None:

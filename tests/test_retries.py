@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from sweep import faults
 from sweep.faults import MEMORY, OTHER, PASSING
-from sweep.record import Record, RunSpec, read_record, write_record
-from sweep.retries import as_stopped, next_folder, next_try
+from sweep.record import Record, RunSpec, next_folder, read_record, write_record
+from sweep.retries import as_stopped, next_try
 from sweep.track import Store
 from sweep.worker import Outcome
 

@@ -64,11 +64,11 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     from sweep.ledger import Ledger
     from sweep.session import SweepSession
 
-    # It loads libraries while files are checked and the store is opened here.
-    context = processes.start_server()
+    context = processes.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
-    store = opening.open_store(jobs[0].cfg.tracking, prepare.ROOT)
+    opening.load(jobs[0].cfg.tracking)  # while the server is busy with libraries of its own
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
+    store = opening.open_store(jobs[0].cfg.tracking, prepare.ROOT)
     ledger = Ledger(prepare.ROOT.absolute())
     ledger.close_dead()
     ledger.deliver(DELIVERY_S)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,9 +94,6 @@ class Execution:
     @contextmanager
     def _listening(self) -> Iterator[None]:
         """Take Ctrl-C and SIGTERM for a request, which is looked at between two messages."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # a launcher with threads of its own, and Python hears signals in the main one
-            return
         known = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from rich.console import Console
 
-from sweep import launching, processes
+from sweep import claims, launching, processes
 from sweep.compose import GROUPS, Job, initialized
 from sweep.execute import Execution, close_left
 from sweep.ledger import Ledger
@@ -49,17 +49,21 @@ class Task:
         return {**self.__dict__, "execution": None}
 
     def __call__(self, _: DictConfig) -> Record | None:
-        """Do one run alone."""
+        """Do one run alone; none, once something has ended the sweep."""
         index, spec = self.specs[HydraConfig.get().job.num]
         here = self.execution
+        if here is not None and here.why_ended:
+            return None
         with contextlib.chdir(self.folder):
             if here is None:
                 execution, index = _elsewhere(spec), 0
             else:
                 execution = Execution(here.context, here.view, spec.cfg, here.gpus)
             execution.run({index: spec})
-        if here is not None and execution.interrupted:
-            raise KeyboardInterrupt  # so that the launcher begins no other run
+        if here is not None:
+            here.why_ended = execution.why_ended  # say, a full disk
+            if execution.interrupted:
+                raise KeyboardInterrupt  # so that the launcher begins no other run
         return execution.records.get(index)
 
     def together(self, numbers: Sequence[int]) -> list[Record | None]:
@@ -107,6 +111,7 @@ def launch(
         return Launched()
     chosen = jobs[0].launch
     task, found = Task(list(specs.items()), execution), Launched()
+    before = {index: best_try(spec.folder) for index, spec in specs.items()}
     returns: Sequence[JobReturn] = []
     try:
         returns = _launch(task, [jobs[index] for index in specs], folder / FOLDER)
@@ -116,7 +121,10 @@ def launch(
         if chosen.is_local:
             raise
         found.why_ended = f"hydra/launcher={chosen.name} ended with {_in_words(error)}"
-    found.records = _from_returns(task, returns) if returns else _from_folders(specs, found)
+    if len(returns) == len(specs):
+        found.records = _from_returns(task, returns)
+    else:
+        found.records = _from_folders(specs, before, found)
     if execution.interrupted or execution.why_ended:
         found.interrupted, found.why_ended = execution.interrupted, execution.why_ended
     return found
@@ -148,18 +156,38 @@ def _from_returns(task: Task, returns: Sequence[JobReturn]) -> dict[int, Record]
         try:
             record = found.return_value
         except Exception as error:
-            record = close_left(spec, "FAILED", _in_words(error))
+            record = _left(spec, _in_words(error))
         if record is not None:
             records[index] = record
     return records
 
 
-def _from_folders(specs: dict[int, RunSpec], launched: Launched) -> dict[int, Record]:
-    """What runs have written down whose launcher did not come back."""
+def _left(spec: RunSpec, reason: str) -> Record | None:
+    """The record of a run whose launcher has lost it; None while it is at work all the same."""
+    found = best_try(spec.folder)
+    if found is not None and found.status == "FINISHED":
+        return found
+    return None if claims.is_alive(spec.folder) else close_left(spec, "FAILED", reason)
+
+
+def _from_folders(
+    specs: dict[int, RunSpec], before: dict[int, Record | None], launched: Launched
+) -> dict[int, Record]:
+    """What runs have written down whose launcher did not come back.
+
+    Args:
+        specs: By the index of the run in its sweep.
+        before: What was written there before the launch, by runs that were stopped.
+        launched: Is told of those that are still at work.
+    """
     for root in {spec.root for spec in specs.values()}:
         Ledger(root).close_dead()
     tries = {index: best_try(spec.folder) for index, spec in specs.items()}
-    found = {index: record for index, record in tries.items() if record is not None}
+    found = {
+        index: record
+        for index, record in tries.items()
+        if record is not None and record != before[index]
+    }
     ended = {index: record for index, record in found.items() if record.status != "RUNNING"}
     if len(ended) < len(found):
         launched.why_ended += f"; {len(found) - len(ended)} of them still at work elsewhere"

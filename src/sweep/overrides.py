@@ -24,8 +24,6 @@ WORDS = {
     str: "a text",
     NoneType: "null",
 }
-
-
 OPEN = ("families.", "model.parts.", LAUNCHER_KEYS)
 """What makes up keys that are not in the schema."""
 Groups = Mapping[str, Callable[[], Sequence[str]]]

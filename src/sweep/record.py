@@ -42,7 +42,6 @@ class RunSpec:
     num_threads: int = 1
     device: int | None = None
     """Which GPU, when runs are spread over several."""
-    tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What happened to the run before this try."""
     data_fingerprint: str = ""
@@ -98,7 +97,6 @@ def first_tags(spec: RunSpec) -> dict[str, str]:
         "sweep.id": spec.sweep_id,
         "sweep.key": spec.key,
         "sweep.host": platform.node(),
-        **spec.tags,
     }
     return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
 
@@ -149,3 +147,10 @@ def artifacts(folder: Path) -> list[Path]:
     """What of a run's folder belongs into the store: not what only this machine needs."""
     private = ("store.", "alive.", ".", CHECKPOINTS)
     return sorted(path for path in folder.iterdir() if not path.name.startswith(private))
+
+
+def next_folder(folder: Path) -> Path:
+    """The folder for the next try: 003_none, 003_none_2, 003_none_3."""
+    stem, _, number = folder.name.rpartition("_")
+    base, count = (stem, int(number)) if number.isdigit() and stem else (folder.name, 1)
+    return folder.with_name(f"{base}_{count + 1}")

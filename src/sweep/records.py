@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sweep import stored
 from sweep.config import ConfigError
-from sweep.record import Record, read_record
+from sweep.record import Record, next_folder, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,9 @@ def _from_folder(folder: Path) -> list[Record]:
 
 def best_try(folder: Path) -> Record | None:
     """The finished try of a run, or its last one."""
-    tries = [folder, *sorted(folder.parent.glob(f"{folder.name}_[0-9]*"))]
+    tries = [folder]
+    while (following := next_folder(tries[-1])).is_dir():
+        tries.append(following)
     found = [record for path in tries if (record := read_record(path)) is not None]
     finished = [record for record in found if record.status == "FINISHED"]
     return next(iter((finished or found)[::-1]), None)

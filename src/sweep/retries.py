@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from sweep import faults
 from sweep.config import Config
-from sweep.record import RunSpec, saved_config, write_record
+from sweep.record import RunSpec, next_folder, saved_config, write_record
 from sweep.words import Remark
 from sweep.worker import Outcome
 
@@ -78,10 +77,3 @@ def as_stopped(spec: RunSpec) -> RunSpec:
 
 def _again(spec: RunSpec, note: str) -> RunSpec:
     return replace(spec, folder=next_folder(spec.folder), notes=(*spec.notes, note), device=None)
-
-
-def next_folder(folder: Path) -> Path:
-    """The folder for the next try: 003_none, 003_none_2, 003_none_3."""
-    stem, _, number = folder.name.rpartition("_")
-    base, count = (stem, int(number)) if number.isdigit() and stem else (folder.name, 1)
-    return folder.with_name(f"{base}_{count + 1}")

@@ -149,6 +149,8 @@ class SweepSession:
         if planned > len(records):
             why = f" ({launched.why_ended})" if launched.why_ended else ""
             reasons.append(f"{planned - len(records)} of {planned} runs were not begun{why}")
+        elif launched.why_ended and not launched.interrupted:
+            reasons.append(launched.why_ended)
         for reason in reasons:
             console.print(reason, markup=False, highlight=False, soft_wrap=True)
         if launched.interrupted:
