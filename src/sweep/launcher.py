@@ -61,9 +61,9 @@ class Task:
                 execution = Execution(here.context, here.view, spec.cfg, here.gpus)
             execution.run({index: spec})
         if here is not None:
-            here.why_ended = execution.why_ended  # say, a full disk
             if execution.interrupted:
                 raise KeyboardInterrupt  # so that the launcher begins no other run
+            here.why_ended = execution.why_ended  # say, a full disk
         return execution.records.get(index)
 
     def together(self, numbers: Sequence[int]) -> list[Record | None]:
