@@ -293,8 +293,8 @@ CORRECT = " Set its keys or correct its YAML file, or use hydra/launcher=local."
             "hydra/launcher=slurm",
             [
                 "hydra/launcher='slurm' is no option of hydra/launcher. Its options are:"
-                " backwards, basic, broken, foreign, forgetful, lacks, local, lost."
-                " Hydra's plugins bring others when they are installed."
+                " absent, backwards, basic, broken, foreign, forgetful, lacks, local, lost,"
+                " mute, short. Hydra's plugins bring others when they are installed."
             ],
         ),
         ("hydra/launcher=basic hydra.launcher.partition=main", [NO_KEY]),
