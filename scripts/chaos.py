@@ -101,17 +101,20 @@ def disturb(command: list[str], folder: Path, kills: int, draw: random.Random) -
     Where all runs have finished, the rest of the kills meets a sweep that has nothing to do.
     """
     done: Counter[str] = Counter()
+    process = None
     while sum(done.values()) < kills:
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        early = draw.random() < 0.2
-        if not early:
-            next((line for line in process.stdout if "started" in line), None)
+        if process is None or process.poll() is not None:
+            process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            if draw.random() >= 0.2:  # or it is struck while it starts
+                next((line for line in process.stdout if "started" in line), None)
         time.sleep(draw.uniform(0, 4))
         what = strike(process, draw)
         done[what] += 1
-        process.stdout.read()
-        process.wait()
+        if what != "SIGKILL to runs":  # after which the sweep goes on
+            process.communicate()
+    if process is not None:
+        process.communicate()
     yield from (f"{count} x {what}" for what, count in sorted(done.items()))
 
 

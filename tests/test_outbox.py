@@ -443,3 +443,18 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     outbox.with_patience(fail, 0.1)
     assert len(tries) > 1
     assert tries[-1] - tries[0] <= 0.1
+
+
+def test_a_heart_goes_on_beating_where_its_folder_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.01)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    box = Outbox(folder, Store(None))
+    lock = claims.claim(folder)
+    # A thread that dies of an exception fails the test: warnings are errors here.
+    with claims.heartbeat(folder, box):
+        shutil.rmtree(folder)
+        time.sleep(0.1)
+    lock.release()

@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 from pages import make_run, make_sweep, store_sweep, write_record
 
 import sweep
-from sweep import comparison, gather, rebuild, reporting
-from sweep.config import ConfigError
+from sweep import comparison, gather, opening, rebuild, reporting
+from sweep.config import ConfigError, TrackingConfig
 from sweep.data import load_splits
+from sweep.outbox import Outbox
 from sweep.record import Record
 from sweep.track import Store
 
@@ -222,6 +223,19 @@ def test_texts_are_shown_while_the_data_is_what_it_was(csv_file: Path, tmp_path:
     assert reporting.texts_of([record], "test") == {}
     own.unlink()
     assert reporting.texts_of([record], "test") == {}
+
+
+def test_what_the_store_has_not_heard_is_delivered(tmp_path: Path) -> None:
+    make_folder(tmp_path, seeds=1)
+    folder = tmp_path / "mlruns" / "sweeps" / "2026-01-01_00-00-00_abc"
+    store = opening.open_store(TrackingConfig(uri=None), tmp_path / "mlruns")
+    box = Outbox(folder, store)
+    box.create(folder.name, {"sweep.kind": "sweep"})
+    box.finish("FINISHED", "")
+    assert store.client.search_runs([store.experiment_id]) == []
+    assert rebuild.main([]) == 0
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.status == "FINISHED"
 
 
 def test_the_module_is_a_command(tmp_path: Path) -> None:

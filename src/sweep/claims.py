@@ -10,7 +10,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -52,8 +52,9 @@ def heartbeat(folder: Path, box: Outbox) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(BEAT_S):
-            os.utime(folder / LOCK)
-            box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
+            with suppress(OSError):  # somebody removed the folder; the run will notice
+                os.utime(folder / LOCK)
+                box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
 
     box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
     thread = Thread(target=beat, daemon=True)

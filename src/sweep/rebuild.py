@@ -1,8 +1,8 @@
 """Command line of `python -m sweep.report`: stored sweeps -> their report, once more.
 
 Rebuilds the report of a sweep from what is stored: of the newest one, of one by its name or folder
-also when it was stopped, or of several together. Exit status: 0, or 2 for a mistake in what was
-asked for.
+also when it was stopped, or of several together. What a store has not heard yet is delivered. Exit
+status: 0, or 2 for a mistake in what was asked for.
 """
 
 from __future__ import annotations
@@ -71,9 +71,14 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
     from rich.console import Console
 
     from sweep import gather, listing, opening, prepare, publish, reporting, verdict
+    from sweep.ledger import Ledger
 
     store = opening.existing_store(job.cfg.tracking, prepare.ROOT)
     console = Console()
+    ledger = Ledger(prepare.ROOT.absolute())
+    ledger.close_dead()
+    if ledger.deliver():
+        console.print("a store cannot be reached; what it lacks is on disk, to be delivered later")
     found = gather.gather(names, prepare.ROOT, store)
     found.folder.mkdir(parents=True, exist_ok=True)
     cfg = _with_saved(job.cfg, overrides, [Path(r.folder) for r in found.records])
