@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from sweep import cache
+from sweep.disk import sha256
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +192,12 @@ def test_a_folder_that_cannot_be_made_is_an_error() -> None:
 @pytest.mark.parametrize("other", [("a", 2), ("b", 1), ("a", "1"), ("a",)], ids=str)
 def test_a_key_tells_its_parts_apart(other: tuple[Any, ...]) -> None:
     assert cache.key_of(*other) != cache.key_of("a", 1)
+
+
+def test_a_file_that_changes_has_another_hash(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    found = []
+    for text in ("one", "two"):  # of one length, as weights of one shape are
+        path.write_text(text, "utf-8")
+        found.append(sha256(path))
+    assert found == [hashlib.sha256(text).hexdigest() for text in (b"one", b"two")]

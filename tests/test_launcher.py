@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,9 +23,14 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
 import sweep.plan
+from sweep import claims
 from sweep.__main__ import main
 from sweep.compose import compose_jobs
-from sweep.config import ConfigError
+from sweep.config import Config, ConfigError
+from sweep.execute import Execution
+from sweep.launcher import _left
+from sweep.record import RunSpec
+from sweep.track import Store
 
 TIMED = ("_s", "per_second", "_mib")
 
@@ -49,62 +55,50 @@ class Backwards(BasicLauncher):  # type: ignore[misc]
         return found[::-1]
 
 
-class Broken(BasicLauncher):  # type: ignore[misc]
-    """Loses its cluster after the first run."""
-
-    __module__ = "hydra_plugins.made_up"
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        super().launch(job_overrides[:1], initial_job_idx)
-        raise RuntimeError("the cluster is gone")
+Lines = Sequence[Sequence[str]]
+LOST = JobReturn(status=JobStatus.FAILED, _return_value=ConnectionError("node 7 is away"))
 
 
-class Forgetful(BasicLauncher):  # type: ignore[misc]
-    """Loses the machine of its first job."""
-
-    __module__ = "hydra_plugins.made_up"
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        lost = JobReturn(status=JobStatus.FAILED, _return_value=ConnectionError("node 7 is away"))
-        return [lost, *super().launch(job_overrides[1:], initial_job_idx + 1)]
-
-
-class Absent(BasicLauncher):  # type: ignore[misc]
+def absent(self: BasicLauncher, lines: Lines, first: int) -> list[JobReturn]:
     """Has no cluster."""
-
-    __module__ = "hydra_plugins.made_up"
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        raise RuntimeError("the cluster is gone")
+    raise RuntimeError("the cluster is gone")
 
 
-class Mute(BasicLauncher):  # type: ignore[misc]
+def broken(self: BasicLauncher, lines: Lines, first: int) -> list[JobReturn]:
+    """Loses its cluster after the first run."""
+    BasicLauncher.launch(self, lines[:1], first)
+    raise RuntimeError("the cluster is gone")
+
+
+def forgetful(self: BasicLauncher, lines: Lines, first: int) -> list[JobReturn]:
+    """Loses the machine of its first job."""
+    return [LOST, *BasicLauncher.launch(self, lines[1:], first + 1)]
+
+
+def mute(self: BasicLauncher, lines: Lines, first: int) -> list[JobReturn]:
     """Does all jobs and cannot say what came of the first."""
-
-    __module__ = "hydra_plugins.made_up"
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        lost = JobReturn(status=JobStatus.FAILED, _return_value=ConnectionError("node 7 is away"))
-        return [lost, *super().launch(job_overrides, initial_job_idx)[1:]]
+    return [LOST, *BasicLauncher.launch(self, lines, first)[1:]]
 
 
-class Short(BasicLauncher):  # type: ignore[misc]
+def short(self: BasicLauncher, lines: Lines, first: int) -> list[JobReturn]:
     """Does all jobs and returns the last."""
+    return list(BasicLauncher.launch(self, lines, first)[-1:])
 
-    __module__ = "hydra_plugins.made_up"
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        return list(super().launch(job_overrides, initial_job_idx)[-1:])
+FAULTY = {
+    launch.__name__: type(
+        launch.__name__.title(),
+        (BasicLauncher,),
+        {
+            "__module__": "hydra_plugins.made_up",
+            "launch": lambda self, job_overrides, initial_job_idx, launch=launch: launch(
+                self, job_overrides, initial_job_idx
+            ),
+        },
+    )
+    for launch in (absent, broken, forgetful, mute, short)
+}
+"""Launchers that go wrong, by the name of their option."""
 
 
 @pytest.fixture
@@ -113,22 +107,22 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     files = {
         "freeze/diverges.yaml": "name: diverges\nparts: [everything]\nlearning_rate: 1e30\n",
         "hydra/launcher/backwards.yaml": "_target_: hydra_plugins.made_up.Backwards\n",
-        "hydra/launcher/broken.yaml": "_target_: hydra_plugins.made_up.Broken\n",
-        "hydra/launcher/forgetful.yaml": "_target_: hydra_plugins.made_up.Forgetful\n",
-        "hydra/launcher/absent.yaml": "_target_: hydra_plugins.made_up.Absent\n",
-        "hydra/launcher/mute.yaml": "_target_: hydra_plugins.made_up.Mute\n",
-        "hydra/launcher/short.yaml": "_target_: hydra_plugins.made_up.Short\n",
         "hydra/launcher/lacks.yaml": "_target_: hydra_plugins.made_up.Broken\nnodes: 2\n",
         "hydra/launcher/lost.yaml": "_target_: hydra_plugins.lost.Lost\npartition: null\n",
         "hydra/launcher/foreign.yaml": "_target_: os.system\n",
     }
+    for name, kind in FAULTY.items():
+        files[f"hydra/launcher/{name}.yaml"] = f"_target_: hydra_plugins.made_up.{kind.__name__}\n"
     for name, text in files.items():
         path = tmp_path / "own" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     # Hydra takes launchers from this package alone.
-    monkeypatch.setitem(sys.modules, "hydra_plugins.made_up", sys.modules[__name__])
-    for launcher in (Absent, Backwards, Broken, Forgetful, Mute, Short):
+    kinds = {kind.__name__: kind for kind in (Backwards, *FAULTY.values())}
+    module = ModuleType("hydra_plugins.made_up")
+    module.__dict__.update(kinds)
+    monkeypatch.setitem(sys.modules, "hydra_plugins.made_up", module)
+    for launcher in kinds.values():
         Plugins.instance().register(launcher)
     return str(tmp_path / "own")
 
@@ -220,6 +214,42 @@ def test_a_job_that_its_launcher_has_lost_is_a_failed_run(
     runs = [client.get_run(record["run_id"]) for record in (lost, done)]
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
     assert runs[0].data.tags["sweep.status_reason"] == "ConnectionError: node 7 is away"
+
+
+def test_a_launcher_that_breaks_after_the_last_run_is_told(
+    overrides: list[str], own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["tracking=none", "--config-dir", own, "freeze=full", *overrides]
+    assert main([*command, "hydra/launcher=broken"]) == 1
+    assert [record["status"] for record in records(tmp_path)] == ["FINISHED"]
+    told = "\nhydra/launcher=broken ended with RuntimeError: the cluster is gone\n"
+    assert told in capsys.readouterr().out
+
+
+def test_once_the_disk_is_full_no_other_run_begins(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = []
+
+    def run(self: Execution, specs: dict[int, Any]) -> None:
+        begun.extend(specs)
+        self.why_ended = "the disk is full"
+
+    monkeypatch.setattr(Execution, "run", run)
+    command = ["tracking=none", "freeze=full", "seed=0,1", "hydra/launcher=basic", *overrides]
+    assert main(command) == 1
+    assert begun == [0]
+    assert "\n2 of 2 runs were not begun (the disk is full)\n" in capsys.readouterr().out
+
+
+def test_a_run_that_its_launcher_lost_is_left_alone_while_it_is_alive(tmp_path: Path) -> None:
+    spec = RunSpec("none", Config(), {}, "key", "sweep", tmp_path, Store(None))
+    lock = claims.claim(tmp_path)
+    assert _left(spec, "the node is away") is None
+    lock.release()
+    record = _left(spec, "the node is away")
+    assert record is not None
+    assert (record.status, record.reason) == ("FAILED", "the node is away")
 
 
 @pytest.mark.parametrize("launcher", ["mute", "short"])

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from sweep import publish
 from sweep.__main__ import main
 from sweep.compose import compose_jobs
 from sweep.environment import cores
@@ -23,6 +24,7 @@ from sweep.faults import MEMORY
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
 from sweep.prepare import check_inputs
+from sweep.queue import has_waiting
 from sweep.record import Record, RunSpec, unfinished, write_record
 from sweep.retries import next_try
 from sweep.run import run
@@ -279,3 +281,24 @@ def curves(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
     """Points of a run's curves, without when they were made."""
     lines = (Path(record["folder"]) / "curves.jsonl").read_text("utf-8").splitlines()
     return [(point["step"], point["metrics"]) for point in map(json.loads, lines)]
+
+
+def test_what_a_run_could_not_tell_the_store_is_told_at_the_end(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mlruns" / "sweeps" / "another" / "000_none"
+    store = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+    conclude = publish.conclude
+
+    def interrupted(*arguments: Any) -> Any:
+        """As if the store had been away when a run ended."""
+        folder.mkdir(parents=True)
+        box = Outbox(folder, Store(store, "1"))
+        box.create("left", {})
+        box.finish("FINISHED")
+        return conclude(*arguments)
+
+    monkeypatch.setattr(publish, "conclude", interrupted)
+    assert main(["freeze=full", "trainer.max_steps=1", *overrides]) == 0
+    assert not has_waiting(folder)

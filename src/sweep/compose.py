@@ -30,10 +30,8 @@ from sweep import checks, config, launching
 from sweep.checks import value_at
 from sweep.config import SWEEP_WIDE, Config, ConfigError, keys
 from sweep.launching import Launch
-from sweep.overrides import LAUNCHER, LAUNCHER_KEYS, parse, value_of, wrong_type
+from sweep.overrides import LAUNCHER, LAUNCHER_KEYS, OPEN, parse, value_of, wrong_type
 
-OPEN = ("families", "model.parts")
-"""Tables whose keys the user makes up."""
 GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
 Axes = dict[str, list[Override]]
 """Per key, the overrides to try, in the order typed; one entry for what does not vary."""
@@ -248,7 +246,7 @@ def _apply(cfg: DictConfig, override: Override) -> str:
     key = override.key_or_group
     if key.startswith("model.parts.") and cfg.model.parts is None:
         return "the model has no parts of its own; set model.parts={head: PATTERN, ...}"
-    value, is_open = override.value(), key.startswith(OPEN)
+    value, is_open = override.value(), f"{key}.".startswith(OPEN)
     if key == "model.parts" and cfg.model.parts is None and isinstance(value, dict):
         cfg.model.parts = {}  # for OmegaConf cannot merge into null
     try:

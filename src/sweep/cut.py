@@ -28,7 +28,7 @@ Forward = Callable[..., Any]
 
 
 class CutError(RuntimeError):
-    """This model cannot be cut there; the message goes on after `because`."""
+    """This model cannot be cut there; the message says why."""
 
 
 @dataclass(frozen=True)

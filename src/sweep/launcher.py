@@ -50,10 +50,10 @@ class Task:
 
     def __call__(self, _: DictConfig) -> Record | None:
         """Do one run alone; none, once something has ended the sweep."""
-        index, spec = self.specs[HydraConfig.get().job.num]
         here = self.execution
         if here is not None and here.why_ended:
             return None
+        index, spec = self.specs[HydraConfig.get().job.num]
         with contextlib.chdir(self.folder):
             if here is None:
                 execution, index = _elsewhere(spec), 0

@@ -24,8 +24,8 @@ WORDS = {
     str: "a text",
     NoneType: "null",
 }
-OPEN = ("families.", "model.parts.", LAUNCHER_KEYS)
-"""What makes up keys that are not in the schema."""
+OPEN = ("families.", "model.parts.")
+"""Tables whose keys the user makes up."""
 Groups = Mapping[str, Callable[[], Sequence[str]]]
 """What lists the options of a group, by its name."""
 
@@ -140,7 +140,7 @@ def _problem(override: Override, groups: Groups) -> str:
             f"{override.input_line!r} has no effect. Of Hydra's own keys only"
             " hydra/launcher=NAME and hydra.launcher.KEY=VALUE can be set. Remove it."
         )
-    if key in groups or key in known or key.startswith(OPEN):
+    if key in groups or key in known or key.startswith((*OPEN, LAUNCHER_KEYS)):
         return ""
     return _unknown_key(key, sorted({*known, *groups}))
 

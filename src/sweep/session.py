@@ -157,7 +157,8 @@ class SweepSession:
             console.print("stopped; the same command does what is missing", highlight=False)
         status = "KILLED" if launched.interrupted else "FAILED" if reasons else "FINISHED"
         self.box.finish(status, "; ".join(reasons))
-        if not self.box.close(DELIVERY_S):
+        left = self.ledger.deliver(DELIVERY_S)  # what runs could not while the store was away
+        if not self.box.close(DELIVERY_S) or left:
             console.print(
                 "the store cannot be reached; the rest is on disk, and the next start delivers it"
             )

@@ -30,8 +30,9 @@ from sweep.run import preflight, run
 from sweep.stopping import Stopped, StopRequest
 from sweep.words import Remark
 
-DELIVERY_S = 60.0
-"""How long a finished run waits for a store that is away, before it leaves the rest on disk."""
+DELIVERY_S = 10.0
+"""How long a finished run waits for a store that is away; the rest is delivered when the sweep ends
+or another one starts."""
 
 
 @dataclass(frozen=True)
