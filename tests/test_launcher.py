@@ -299,7 +299,10 @@ def test_a_request_to_stop_reaches_the_run_and_no_other_begins(
     assert "1 of 2 runs were not begun (stopped by Ctrl-C or SIGTERM)\n" in printed
 
 
-NO_KEY = "hydra.launcher.partition is no key of hydra/launcher=basic. Its keys are: none."
+NO_KEY = (
+    "hydra.launcher.partition is no key of hydra/launcher=basic. Its keys are: none. Remove it, or"
+    " choose the launcher that has it."
+)
 NO_EFFECT = (
     " has no effect with hydra/launcher=basic, which starts runs as its own keys say. Remove it,"
     " or use hydra/launcher=local."

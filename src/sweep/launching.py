@@ -90,7 +90,8 @@ def _set(node: DictConfig, override: Override, name: str) -> str:
     if first not in known:
         return (
             f"{LAUNCHER_KEYS}{key} is no key of hydra/launcher={name}."
-            f" Its keys are: {', '.join(known) or 'none'}."
+            f" Its keys are: {', '.join(known) or 'none'}. Remove it, or choose the launcher that"
+            " has it."
         )
     try:
         OmegaConf.update(node, key, override.value(), merge=True, force_add=True)
