@@ -113,7 +113,7 @@ def disturb(command: list[str], folder: Path, kills: int, draw: random.Random) -
         done[what] += 1
         if what != "SIGKILL to runs":  # after which the sweep goes on
             process.communicate()
-    if process is not None:
+    if process is not None and process.poll() is None:  # its runs were struck last
         process.communicate()
     yield from (f"{count} x {what}" for what, count in sorted(done.items()))
 

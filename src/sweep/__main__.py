@@ -60,13 +60,14 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 
     from rich.console import Console
 
-    from sweep import opening, prepare, processes
+    from sweep import baselines, opening, prepare, processes
     from sweep.ledger import Ledger
     from sweep.session import SweepSession
 
     context = processes.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
     opening.load(jobs[0].cfg.tracking)  # while the server is busy with libraries of its own
+    baselines.prepare([job.cfg.data for job in jobs])  # likewise
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     store = opening.open_store(jobs[0].cfg.tracking, prepare.ROOT)
     ledger = Ledger(prepare.ROOT.absolute())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
+from sweep import cache
 from sweep.config import DataConfig
 from sweep.data import Split, Splits, load_splits
 from sweep.record import Record, saved_config
@@ -26,28 +29,41 @@ GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Values of C to choose from, on validation like everything else."""
 MOST_FEATURES = 50_000
+EARLY_TEXTS = 10_000
+"""Most training texts whose baselines, some seconds of work, are computed while libraries load."""
+VERSION = 1
+"""Raise it when other baselines come out."""
 CHOICE_TEXTS = 4_000
 """Training texts that grams and C are chosen with; the chosen model then learns from all."""
 
 
-def of_records(records: Sequence[Record], cache: Path) -> list[Baseline]:
+def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
     """Baselines of every data set that finished runs used, computed once per sweep.
 
     Args:
         records: Of the sweep; their folders hold the configuration.
-        cache: JSON file with what an earlier call found, or to be written.
+        file: JSON with what an earlier call found, or to be written.
 
     Raises:
         ConfigError: The data cannot be read any more.
     """
-    if cache.exists():
-        return [
-            Baseline(b["name"], b["metrics"], tuple(b["predictions"]))
-            for b in json.loads(cache.read_text("utf-8"))
-        ]
+    if file.exists():
+        return _from_json(json.loads(file.read_text("utf-8")))
     found = _of_data(_data_of(records))
-    cache.write_text(json.dumps([asdict(baseline) for baseline in found]), "utf-8")
+    file.write_text(json.dumps([asdict(baseline) for baseline in found]), "utf-8")
     return found
+
+
+def prepare(configs: Sequence[DataConfig]) -> None:
+    """Compute what the end of a sweep will ask for, while this process has nothing else to do.
+
+    Large data is left for then. So is what fails here, to be told then.
+    """
+    with contextlib.suppress(Exception):
+        for cfg in _different(configs):
+            splits = load_splits(cfg)
+            if len(splits.train) <= EARLY_TEXTS:
+                _cached(splits)
 
 
 def compute(splits: Splits) -> list[Baseline]:
@@ -149,20 +165,39 @@ def _classifier(strength: float) -> Any:
     )
 
 
+def _cached(splits: Splits) -> list[Baseline]:
+    """Baselines of a data set that this or an earlier sweep has computed."""
+
+    def make(_: cache.Draft | None) -> dict[str, Any]:
+        return {"baselines": [asdict(baseline) for baseline in compute(splits)]}
+
+    key = cache.key_of(VERSION, splits.fingerprint, version("scikit-learn"))
+    try:
+        return _from_json(cache.get_or_make("baselines", key, make).info["baselines"])
+    except cache.CacheError:
+        return _from_json(make(None)["baselines"])
+
+
+def _from_json(found: list[dict[str, Any]]) -> list[Baseline]:
+    return [Baseline(b["name"], b["metrics"], tuple(b["predictions"])) for b in found]
+
+
 def _data_of(records: Sequence[Record]) -> list[DataConfig]:
-    """Different data among finished runs; what only a model sees of a text makes none."""
-    found: dict[str, DataConfig] = {}
-    for record in records:
-        if record.status == "FINISHED" and (Path(record.folder) / "config.yaml").exists():
-            data = replace(saved_config(Path(record.folder)).data, max_length=128)
-            found.setdefault(repr(data), data)
-    return list(found.values())
+    """The data of finished runs."""
+    folders = [Path(record.folder) for record in records if record.status == "FINISHED"]
+    return [saved_config(f).data for f in folders if (f / "config.yaml").exists()]
+
+
+def _different(configs: Sequence[DataConfig]) -> list[DataConfig]:
+    """Each data set once; what only a model sees of a text makes none."""
+    alike = [replace(cfg, max_length=128) for cfg in configs]
+    return list({repr(cfg): cfg for cfg in alike}.values())
 
 
 def _of_data(configs: Sequence[DataConfig]) -> list[Baseline]:
-    found = []
+    found, configs = [], _different(configs)
     for cfg in configs:
-        for baseline in compute(load_splits(cfg)):
+        for baseline in _cached(load_splits(cfg)):
             place = Remark("baseline.on", {"name": baseline.name, "data": cfg.name})
             found.append(replace(baseline, name=str(place)) if len(configs) > 1 else baseline)
     return found

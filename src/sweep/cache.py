@@ -91,7 +91,7 @@ def get(kind: str, key: str) -> Found | None:
 
 
 def get_or_make(
-    kind: str, key: str, make: Callable[[Draft], dict[str, Any]], limit_mib: int
+    kind: str, key: str, make: Callable[[Draft], dict[str, Any]], limit_mib: int | None = None
 ) -> Found:
     """The entry, made here unless another process has made it or is just making it.
 
@@ -99,7 +99,8 @@ def get_or_make(
         kind: First part of the name, such as `tokens`.
         key: From `key_of`.
         make: Fills a draft and returns what else is to be remembered, as JSON takes it.
-        limit_mib: What all entries together may take; those used longest ago go first.
+        limit_mib: What all entries together may take; those used longest ago go first. None for
+            a small entry, which asks no other one to go.
 
     Raises:
         CacheError: The folder cannot be written, or the disk is full. Nothing is left then.
@@ -115,7 +116,8 @@ def get_or_make(
             _make(folder, make)
             built_s = time.perf_counter() - started
             found = _open(folder)
-        evict(limit_mib, keep=folder)
+        if limit_mib is not None:
+            evict(limit_mib, keep=folder)
     except OSError as error:
         raise CacheError(f"{ROOT} cannot be written ({error.strerror or error})") from error
     if found is None:

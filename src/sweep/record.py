@@ -18,6 +18,8 @@ from sweep.track import Store
 
 Progress = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step they belong to, and how many steps there will be."""
+TRAINING = 2
+"""Part of every key; raise it when the same choices come to give other results."""
 CHECKPOINTS = "checkpoints"
 """Folder of what only the training itself needs."""
 RECORD = "record.json"
@@ -86,7 +88,7 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     choices["model"] = {"parts": cfg.model.parts}
     choices["optimizer"]["learning_rate"] = cfg.learning_rate
     del choices["freeze"]["learning_rate"]
-    content = json.dumps([choices, data_fingerprint, weights_fingerprint], sort_keys=True)
+    content = json.dumps([TRAINING, choices, data_fingerprint, weights_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -176,11 +176,13 @@ def _as_text(column: pd.Series) -> pd.Series:
     """Every cell as str, empty where there is nothing; lone surrogates become `?`."""
 
     def convert(value: Any) -> str:
-        if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
-            return ""
-        return str(value).encode("utf-8", "replace").decode()
+        if not isinstance(value, str):  # nearly all are, and asking pandas costs seconds
+            nothing = value is None or (pd.api.types.is_scalar(value) and pd.isna(value))
+            value = "" if nothing else str(value)
+        return cast(str, value).encode("utf-8", "replace").decode()
 
-    return pd.Series([convert(value) for value in column], column.index, dtype=object)
+    values = column.array if column.dtype != "str" else column.array.to_numpy(object)
+    return pd.Series([convert(value) for value in values], column.index, dtype=object)
 
 
 def _read_file(path: str, split: str, cfg: DataConfig) -> tuple[pd.DataFrame, None, str]:
