@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     root = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
-    command = make_command(root / "inputs", options.jobs, max(3, options.kills // 2))
+    command = make_command(root / "inputs", options.jobs, max(3, options.kills // 4))
     calm, stormy = root / "calm", root / "stormy"
     for folder in (calm, stormy):
         folder.mkdir(parents=True)
@@ -108,7 +108,7 @@ def disturb(command: list[str], folder: Path, kills: int, draw: random.Random) -
             assert process.stdout is not None
             if draw.random() >= 0.2:  # or it is struck while it starts
                 next((line for line in process.stdout if "started" in line), None)
-        time.sleep(draw.uniform(0, 4))
+        time.sleep(draw.uniform(0, 6))
         what = strike(process, draw)
         done[what] += 1
         if what != "SIGKILL to runs":  # after which the sweep goes on

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from sweep import reference
+from sweep import reference, server
 from sweep.compose import compose_jobs, options
 from sweep.config import ConfigError
 
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str]) -> int:
     """Do what the overrides ask for, from checks to the printed comparison."""
+    context = server.start()  # loads the libraries while all else is looked at here
     jobs = compose_jobs(overrides, config_dir)
 
     from rich.console import Console
@@ -64,12 +65,10 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     from sweep.ledger import Ledger
     from sweep.session import SweepSession
 
-    context = processes.start_server()  # loads the libraries while files are checked here
     checked = prepare.check_inputs(jobs)
-    opening.load(jobs[0].cfg.tracking)  # while the server is busy with libraries of its own
-    baselines.prepare([job.cfg.data for job in jobs])  # likewise
-    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     store = opening.open_store(jobs[0].cfg.tracking, prepare.ROOT)
+    baselines.prepare([job.cfg.data for job in jobs])
+    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(prepare.ROOT.absolute())
     ledger.close_dead()
     ledger.deliver(DELIVERY_S)

@@ -276,7 +276,7 @@ def pooled_form(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
     if not isinstance(output, Mapping):
         raise CutError("its backbone does not name its outputs")
     leaves = {k: v.detach().float().requires_grad_() for k, v in output.items() if v is not None}
-    handle = body.register_forward_hook(lambda *_: type(output)(**leaves))
+    body.forward = lambda *_, **__: type(output)(**leaves)
     try:
         with torch.enable_grad():
             logits = model(**batch).logits
@@ -284,7 +284,7 @@ def pooled_form(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
             logits.float().square().sum(), [*leaves.values()], allow_unused=True
         )
     finally:
-        handle.remove()
+        del body.forward
     used = {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
     if set(used) == {"pooler_output"}:
         return Form(type(output), pooler=True)

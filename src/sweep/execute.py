@@ -22,10 +22,10 @@ from sweep.config import Config
 from sweep.environment import cores
 from sweep.ledger import Ledger
 from sweep.outbox import Outbox
-from sweep.processes import Context
 from sweep.progress import View
 from sweep.record import Record, RunSpec, first_tags, read_record, unfinished, write_record
 from sweep.retries import next_try
+from sweep.server import Context
 from sweep.words import Remark
 from sweep.worker import DELIVERY_S, Outcome, run_worker
 

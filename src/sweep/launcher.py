@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from rich.console import Console
 
-from sweep import claims, launching, processes
+from sweep import claims, launching, processes, server
 from sweep.compose import GROUPS, Job, initialized
 from sweep.execute import Execution, close_left
 from sweep.ledger import Ledger
@@ -76,7 +76,7 @@ class Task:
 
 def _elsewhere(spec: RunSpec) -> Execution:
     """What does a single run on the machine where this is called."""
-    context = processes.start_server()
+    context = server.start()
     gpus = 0
     if spec.cfg.trainer.device != "cpu":
         gpus = processes.preflight_all(context, []).gpus

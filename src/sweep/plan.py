@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep import server
 from sweep.compose import compose_jobs
 from sweep.config import Config, ConfigError
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from sweep.estimate import Guess, Size
     from sweep.ledger import Ledger
     from sweep.prepare import Checked
-    from sweep.processes import Context
     from sweep.record import Record
+    from sweep.server import Context
 
 MEASURED_STEPS = 6
 """Optimizer steps of --measure; the throughput leaves out the first two."""
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> None:
     """Print the plan of what the overrides ask for."""
+    context = server.start()  # loads the libraries while all else is looked at here
     jobs = compose_jobs(overrides, config_dir)
 
     from rich.console import Console
@@ -94,8 +96,7 @@ def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> No
     from sweep import prepare, processes
     from sweep.ledger import Ledger
 
-    context, console = processes.start_server(), Console()
-    checked = prepare.check_inputs(jobs)
+    checked, console = prepare.check_inputs(jobs), Console()
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(prepare.ROOT.absolute())
     entries = plan(ledger, checked, found.sizes, ledger.all_finished())

@@ -1,4 +1,4 @@
-"""Imported once by the server that run processes are forked from; see `processes.start_server`."""
+"""Imported once by the server that run processes are forked from; see `server.start`."""
 
 import gc
 import logging
@@ -8,6 +8,7 @@ import warnings
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # every client of a database loads it
 import sqlalchemy.orm
 import transformers
+import transformers.conversion_mapping
 
 from sweep import environment, features, metrics, opening, plots, run, train  # noqa: F401
 
@@ -19,6 +20,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
 sqlalchemy.orm.configure_mappers()
+transformers.conversion_mapping.get_checkpoint_conversion_mapping("bert")  # compiles all of them
 environment.versions()  # read from a hundred folders; every run tags them
 # accelerate collects garbage in every run: 0.4 s over all that was imported here, and each page it
 # touches is copied.

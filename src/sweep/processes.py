@@ -1,14 +1,11 @@
-"""Processes of their own for checks and runs, started from a server with the libraries loaded.
+"""Processes of their own for checks and runs, forked from the server with the libraries loaded.
 
-A child is forked from the server within a tenth of a second; loading torch, transformers and
-MLflow anew would take it many seconds.
+That takes a tenth of a second; loading torch, transformers and MLflow anew would take many.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -20,23 +17,8 @@ import psutil
 
 from sweep import faults
 from sweep.config import Config, ConfigError
+from sweep.server import Context
 from sweep.worker import Preflight, preflight_worker
-
-Context = multiprocessing.context.ForkServerContext
-
-
-def start_server() -> Context:
-    """Start loading torch, transformers and MLflow in a process that all runs are forked from.
-
-    Returns at once; the first process that is started waits until the libraries are there.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweep.preload"])
-    # A server that is still importing would answer Ctrl-C with a traceback of its own.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    multiprocessing.forkserver.ensure_running()
-    signal.signal(signal.SIGINT, handler)
-    return context
 
 
 def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Preflight:

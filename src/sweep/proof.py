@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -205,10 +206,10 @@ def check_saved(original: np.ndarray, again: np.ndarray) -> None:
 
 def checksums(model: nn.Module) -> dict[str, str]:
     """SHA-256 of every parameter, packed ones with their constants, and of frozen statistics."""
-    found = {name: _checksum([p, *packed_state(p)]) for name, p in model.named_parameters()}
-    for name, buffer in _frozen_buffers(model):
-        found[name] = _checksum([buffer])
-    return found
+    tensors = {name: [p, *packed_state(p)] for name, p in model.named_parameters()}
+    tensors |= {name: [buffer] for name, buffer in _frozen_buffers(model)}
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing lets other threads work
+        return dict(zip(tensors, pool.map(_checksum, tensors.values()), strict=True))
 
 
 def _frozen_buffers(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

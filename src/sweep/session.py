@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sweep.ledger import Ledger
     from sweep.prepare import Checked
-    from sweep.processes import Context
+    from sweep.server import Context
     from sweep.track import Store
 
 SWEEP = "sweep.json"
