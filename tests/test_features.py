@@ -258,6 +258,32 @@ def test_only_the_vector_that_the_head_reads_is_kept(trainings: Trainings) -> No
     assert cut.states["pooled"].values.shape == (120, 8)
 
 
+@pytest.mark.parametrize("pools", ["the first token", "all tokens"])
+def test_the_last_layer_computes_what_the_pooler_reads(
+    pools: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bert = transformers.models.bert.modeling_bert
+    if pools == "all tokens":
+        monkeypatch.setattr(
+            bert.BertPooler, "forward", lambda self, states: self.dense(states.mean(1))
+        )
+    seen = []
+    original = bert.BertIntermediate.forward
+
+    def counted(self: Any, states: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(states.shape[:2]))
+        return original(self, states)
+
+    cfg = configure(trainings, "freeze=full")
+    whole = run(without(cfg))
+    monkeypatch.setattr(bert.BertIntermediate, "forward", counted)
+    cached = run(cfg)
+    lower, upper = [shape for shape in seen if shape[0] == 64]  # one whole batch, two layers
+    assert lower[1] > 1
+    assert (upper[1] == 1) == (pools == "the first token")
+    assert_same(whole, cached)
+
+
 def test_a_head_that_reads_all_tokens_gets_all_of_them(
     trainings: Trainings, saved_model: SavedModel
 ) -> None:

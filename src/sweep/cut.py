@@ -194,6 +194,33 @@ def layer_modules(model: nn.Module, parts: Parts) -> list[nn.Module]:
     return [by_path[paths[index]] for index in sorted(paths)]
 
 
+def attention_of(layer: nn.Module, model: nn.Module, parts: Parts) -> nn.Module | None:
+    """The block of a layer that lets tokens see each other, where it is one module."""
+    pattern = re.compile(parts.get("attention") or "")
+    path = next(name for name, module in model.named_modules() if module is layer)
+    found = [
+        name.split(".")[0]
+        for name, _ in layer.named_parameters()
+        if pattern.fullmatch(adapters.original_name(f"{path}.{name}"))
+    ]
+    return layer.get_submodule(found[0]) if len(set(found)) == 1 else None
+
+
+@contextmanager
+def first_token_alone(block: nn.Module) -> Iterator[None]:
+    """What follows an attention block is computed for the first token of each text only."""
+
+    def shorten(_: nn.Module, __: Any, output: Any) -> Any:
+        states = states_of(output)[:, :1]
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    handle = block.register_forward_hook(shorten)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def backbone(model: Any) -> nn.Module:
     """The pretrained part below pooler or head, as transformers names it.
 
