@@ -4,7 +4,7 @@
 
 Each fault meets a sweep of tiny runs in a folder of its own; afterwards the same command, without
 the fault, has to end with every run FINISHED. Prints a line per fault; exit status 1 if one of
-them lost something. `full` needs root on Linux, for a mount.
+them lost something. `full` and `readonly` need root on Linux, for mounts.
 """
 
 from __future__ import annotations
@@ -60,6 +60,17 @@ def full(command: list[str], folder: Path) -> str:
         said = end(process)
         ballast.unlink()
         return said + f"; again: {finished(command, folder)}"
+
+
+def readonly(command: list[str], folder: Path) -> str:
+    """From the middle of a run on, nothing in mlruns can be written."""
+    process, mlruns = begin(command, folder), folder / "mlruns"
+    subprocess.run(["mount", "--bind", mlruns, mlruns], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", mlruns], check=True)
+        return end(process)
+    finally:
+        subprocess.run(["umount", "--lazy", mlruns], check=True)
 
 
 def checkpointing(command: list[str], folder: Path) -> str:
@@ -130,7 +141,7 @@ def write_run(root: Path) -> None:
 
 TRIALS: dict[str, Trial] = {
     trial.__name__: trial
-    for trial in (*(locked, deleted, full, checkpointing, unreachable, fresh_stores),)
+    for trial in (*(locked, deleted, full, readonly, checkpointing, unreachable, fresh_stores),)
 }
 OVER = ("full", "fresh_stores", "unreachable")
 """Trials that look at the end themselves, before their folder is gone."""
