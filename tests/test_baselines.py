@@ -10,10 +10,15 @@ from helpers import compose
 from made import write_run
 from omegaconf import OmegaConf
 
-from sweep import baselines, verdict
+from sweep import baselines, cache, verdict
 from sweep.config import CompareConfig
 from sweep.data import Split, Splits, load_splits
-from sweep.record import Record
+from sweep.record import Record, saved_config
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -95,6 +100,40 @@ def test_baselines_are_computed_once_per_sweep(finished: Record, tmp_path: Path)
     (Path(finished.folder) / "config.yaml").unlink()
     assert baselines.of_records([finished], cache) == first
     assert len(first) == 2
+
+
+def test_a_later_sweep_takes_over_what_an_earlier_one_has_computed(
+    splits: Splits, finished: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.ROOT.parent.mkdir(exist_ok=True)
+    expected = baselines.compute(splits)
+    data = saved_config(Path(finished.folder)).data
+    baselines.prepare([data, data])
+    monkeypatch.setattr(baselines, "compute", None)
+    found = baselines.of_records([finished], tmp_path / "baselines.json")
+    assert [b.predictions for b in found] == [b.predictions for b in expected]
+    assert [b.name for b in found] == [b.name for b in expected]
+
+
+def test_large_data_is_left_for_the_end(
+    finished: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache.ROOT.parent.mkdir(exist_ok=True)
+    monkeypatch.setattr(baselines, "EARLY_CHARACTERS", 10)
+    baselines.prepare([saved_config(Path(finished.folder)).data])
+    assert not cache.ROOT.exists()
+    assert len(baselines.of_records([finished], tmp_path / "baselines.json")) == 2
+    assert cache.ROOT.exists()
+
+
+def test_where_no_sweep_was_run_nothing_is_kept(
+    finished: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert len(baselines.of_records([finished], tmp_path / "baselines.json")) == 2
+    assert not list(elsewhere.iterdir())
 
 
 def test_the_verdict_has_baselines_and_the_options_of_the_sweep(
