@@ -1,4 +1,4 @@
-"""Dropout and attention of a CPU do what PyTorch's do."""
+"""Dropout, attention and norms of a CPU do what PyTorch's do."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def encoder_layer() -> torch.nn.Module:
     module = torch.nn.Module()
     module.is_causal = False
     return module
+
+
+def batch_of_three() -> dict[str, torch.Tensor]:
+    """Texts of 8, 5 and 2 tokens."""
+    return {
+        "input_ids": torch.arange(24).view(3, 8) % 30,
+        "attention_mask": (torch.arange(8) < torch.tensor([[8], [5], [2]])).long(),
+        "labels": torch.tensor([0, 1, 1]),
+    }
 
 
 TEXTS = torch.randn(3, 2, 7, 4, generator=torch.Generator().manual_seed(1))
@@ -101,17 +110,44 @@ def test_a_model_computes_the_same(family: str, saved_model: Callable[[str], Pat
             layer.p = 0.0
     kernels.speed_up(fast, TrainerConfig(device="cpu"))
     assert fast.config._attn_implementation == kernels.NAME
-    batch = {
-        "input_ids": torch.arange(24).view(3, 8) % 30,
-        "attention_mask": (torch.arange(8) < torch.tensor([[8], [5], [2]])).long(),
-        "labels": torch.tensor([0, 1, 1]),
-    }
-    losses = [network.eval()(**batch).loss for network in (plain, fast)]
+    losses = [network.eval()(**batch_of_three()).loss for network in (plain, fast)]
     torch.testing.assert_close(*losses)
     for loss in losses:
         loss.backward()
     for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4)
+
+
+def norm_types(network: torch.nn.Module) -> dict[str, torch.dtype]:
+    """What every norm has handed on last, by its name; filled by forward passes."""
+    types: dict[str, torch.dtype] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_forward_hook(
+                lambda _, __, found, name=name: types.update({name: found.dtype})
+            )
+    return types
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "deberta-v2", "modernbert"])
+def test_norms_of_layers_hand_on_what_autocast_computes_in(
+    family: str, saved_model: Callable[[str], Path]
+) -> None:
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    plain, fast = (load(saved_model(family)).eval() for _ in range(2))
+    kernels.speed_up(fast, TrainerConfig(device="cpu"))
+    types = [norm_types(network) for network in (plain, fast)]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = [network(**batch_of_three()).logits for network in (plain, fast)]
+        fast(**batch_of_three()).loss.backward()
+    inner = {name for name in types[1] if any(character.isdigit() for character in name)}
+    assert {types[1][name] for name in inner} == {torch.bfloat16}
+    assert {types[1][name] == types[0][name] for name in types[1].keys() - inner} == {True}
+    torch.testing.assert_close(*logits, atol=0.02, rtol=0.02)
+    grads = [p.grad for p in fast.parameters() if p.grad is not None]
+    assert {grad.dtype for grad in grads} == {torch.float32}
+    fast(**batch_of_three())  # without autocast everything stays fp32
+    assert set(types[1].values()) == {torch.float32}
 
 
 def test_a_saved_model_does_not_ask_for_them(

@@ -18,7 +18,7 @@ from sweep.track import Store
 
 Progress = Callable[[dict[str, float], int, int], None]
 """Takes metrics, the optimizer step they belong to, and how many steps there will be."""
-TRAINING = 2
+TRAINING = 3
 """Part of every key; raise it when the same choices come to give other results."""
 CHECKPOINTS = "checkpoints"
 """Folder of what only the training itself needs."""
