@@ -14,6 +14,7 @@ import pandas as pd
 from sweep.record import Record
 
 TAGS = {
+    "sweep.host": "one",
     "sweep.device": "cpu",
     "sweep.num_threads": "2",
     "sweep.version.torch": "2.13.0",

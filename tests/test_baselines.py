@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,20 @@ def test_baselines_are_computed_once_per_sweep(finished: Record, tmp_path: Path)
     (Path(finished.folder) / "config.yaml").unlink()
     assert baselines.of_records([finished], cache) == first
     assert len(first) == 2
+
+
+def test_baselines_of_other_data_are_added(
+    splits: Splits, finished: Record, tmp_path: Path
+) -> None:
+    """A report on a sweep that was still running has written down the data of its first runs."""
+    file = tmp_path / "baselines.json"
+    file.write_text(json.dumps({"of": ["DataConfig(name='other')"], "baselines": []}))
+    first = baselines.of_records([finished], file)
+    assert len(first) == 2
+    file.write_text(file.read_text()[:100])  # as a process leaves it that dies while it writes
+    assert [b.predictions for b in baselines.of_records([finished], file)] == [
+        b.predictions for b in first
+    ]
 
 
 def test_a_later_sweep_takes_over_what_an_earlier_one_has_computed(

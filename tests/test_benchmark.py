@@ -17,11 +17,13 @@ def benchmark() -> ModuleType:
 
 
 def bench(module: ModuleType, out: Path, repeats: int = 2) -> Any:
-    return module.Bench(out, texts=8, epochs=1.0, repeats=repeats, data=out, model=out)
+    return module.Bench(
+        out, texts=8, epochs=1.0, repeats=repeats, data=out, model=out, world="here"
+    )
 
 
 def result(name: str, repeat: int, **values: float) -> dict[str, Any]:
-    return {"key": [name, repeat, 8, 1.0], "name": name, **values}
+    return {"key": [name, repeat, 8, 1.0, "here"], "name": name, **values}
 
 
 def test_a_ratio_pairs_the_two_sides_of_each_repeat(benchmark: ModuleType) -> None:

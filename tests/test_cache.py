@@ -172,6 +172,40 @@ def test_an_entry_that_another_process_holds_is_not_removed() -> None:
     assert cache.get("test", "k") is not None
 
 
+def test_what_a_killed_process_has_left_is_removed_with_the_rest() -> None:
+    get()
+    left, filled = (cache.ROOT / "test" / f"{key}.draft" for key in ("left", "filled"))
+    for draft in (left, filled):
+        draft.mkdir()
+        (draft / cache.INDEX).write_text("{}")
+    with cache.FileLock(filled.with_suffix(".lock")):
+        cache.evict(limit_mib=0)
+    assert not left.exists()
+    assert filled.exists()
+    assert cache.get("test", "k") is None
+
+
+def test_an_entry_that_goes_meanwhile_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    get("first")
+    gone = cache.ROOT / "test" / "gone" / cache.INDEX
+    original = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *given: [gone, *original(*given)])
+    get("second", limit_mib=0)
+    assert cache.get("test", "first") is None
+    assert cache.get("test", "second") is not None
+
+
+def test_an_entry_that_was_made_is_given_back_whatever_becomes_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(cache, "evict", refuse)
+    found, _ = get()
+    np.testing.assert_array_equal(found.arrays["values"], VALUES)
+
+
 def test_a_full_disk_is_an_error_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28))

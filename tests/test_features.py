@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -221,12 +222,14 @@ def test_other_weights_make_new_ones(trainings: Trainings, monkeypatch: pytest.M
     assert run(cfg).features.state == "built"
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.02)])
 def test_a_longer_frozen_part_starts_from_a_shorter_one(
-    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+    precision: str, tolerance: float, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = configure(trainings, "freeze=full")
+    own = f"trainer.precision={precision}"
+    full = configure(trainings, "freeze=full", own)
     alone = run(full)
-    top = configure(trainings, "freeze=top_layers", "freeze.count=1")
+    top = configure(trainings, "freeze=top_layers", "freeze.count=1", own)
     for folder in cache.ROOT.glob("features/*/"):
         os.rename(folder, folder.parent.parent / folder.name)
     run(top)
@@ -247,9 +250,14 @@ def test_a_longer_frozen_part_starts_from_a_shorter_one(
     assert [call for call in calls if call[1] > SAMPLE] == [(1, 64), (1, 56)]
     assert alone.features.cut is not None
     assert built.cut is not None
-    np.testing.assert_allclose(
-        built.cut.states["pooled"].values, alone.features.cut.states["pooled"].values, atol=1e-6
+    kinds = np.uint16 if precision == "bf16" else np.float32
+    found, expected = (
+        torch.from_numpy(cut.states["pooled"].values.view(kinds).copy())
+        .view(getattr(torch, {"fp32": "float32", "bf16": "bfloat16"}[precision]))
+        .float()
+        for cut in (built.cut, alone.features.cut)
     )
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
 
 
 def test_only_the_vector_that_the_head_reads_is_kept(trainings: Trainings) -> None:
@@ -311,6 +319,30 @@ def test_without_a_frozen_lower_part_there_are_no_features(
     assert features.prepare(frozen, loaded, report, found, cfg) == features.Features()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_that_reads_what_is_not_stored_is_found_out(
+    precision: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By logits that lie as close as those of an untrained head do."""
+    cls = transformers.models.bert.modeling_bert.BertForSequenceClassification
+    original = cls.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        lowest: list[torch.Tensor] = []
+        hook = self.bert.encoder.layer[0].register_forward_hook(
+            lambda _, given, __: lowest.append(given[0])
+        )
+        found = original(self, *args, **kwargs)
+        hook.remove()
+        read = lowest[0] if lowest else torch.zeros(1, 1)
+        found.logits = 0.01 * (found.logits + read.float().abs().flatten(1).mean(-1, keepdim=True))
+        return found
+
+    monkeypatch.setattr(cls, "forward", forward)
+    own = configure(trainings, "freeze=full", f"trainer.precision={precision}")
+    assert run(own).features.notes[0].startswith("features are not cached: the model cannot be cut")
+
+
 def test_a_model_that_cannot_be_cut_says_so_and_trains(
     trainings: Trainings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +399,10 @@ def test_a_damaged_file_is_made_anew(trainings: Trainings) -> None:
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["trainer.cache_limit_mib=0"], "they would take 0 MiB, more than trainer.cache_limit_mib"),
+        (
+            ["trainer.cache_limit_mib=0"],
+            "they would take up to 0 MiB, more than trainer.cache_limit_mib",
+        ),
         (["trainer.cache_features=false"], ""),
         (["freeze.frozen_dropout=true", "trainer.cache_features=auto"], ""),
         (["trainer.cache_features=auto", "trainer.max_steps=2"], ""),
@@ -379,6 +414,33 @@ def test_features_are_left_alone(overrides: list[str], reason: str, trainings: T
     _, loaded, frozen, report, found = prepared(cfg)
     notes = [f"features are not cached: {reason}"] if reason else []
     assert features.prepare(frozen, loaded, report, found, cfg) == features.Features(notes=notes)
+
+
+@pytest.mark.parametrize(
+    ("short", "reason"),
+    [
+        ("sweep.cache.free_mib", "more than half of what the disk has left"),
+        ("sweep.worth.psutil.virtual_memory", "more than half of the free memory"),
+    ],
+    ids=["disk", "memory"],
+)
+def test_without_room_nothing_is_computed_and_what_is_there_is_read(
+    short: str, reason: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = configure(trainings, "freeze=full", "trainer.cache_features=auto")
+    there = configure(trainings, "freeze=full", "trainer.cache_features=auto", "data.max_length=6")
+
+    def prepare(cfg: Config) -> features.Features:
+        _, loaded, frozen, report, found = prepared(cfg)
+        return features.prepare(frozen, loaded, report, found, cfg, sharing=9)
+
+    assert prepare(there).state == "built"
+    nothing = SimpleNamespace(available=0) if "memory" in short else 0.0
+    monkeypatch.setattr(short, lambda: nothing)
+    assert prepare(there).state == "shared"
+    (note,) = prepare(cfg).notes
+    assert note.startswith("features are not cached: they would take up to")
+    assert note.endswith(reason)
 
 
 def test_many_runs_make_features_worth_it(trainings: Trainings) -> None:

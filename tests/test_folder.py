@@ -163,6 +163,15 @@ def test_the_fingerprint_follows_the_weights_and_not_the_path(
     assert folders.content_fingerprint(folder) != before
 
 
+def test_the_fingerprint_follows_the_code_of_a_model(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("bert")
+    before = folders.content_fingerprint(folder)
+    (folder / "modeling_own.py").write_text("DEPTH = 1")
+    first = folders.content_fingerprint(folder)
+    (folder / "modeling_own.py").write_text("DEPTH = 2  # as many layers")
+    assert len({before, first, folders.content_fingerprint(folder)}) == 3
+
+
 def test_a_hub_model_without_a_network_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cfg = compose("freeze=none", "model=hub", "model.name_or_path=nobody/no-such-model")

@@ -131,6 +131,12 @@ def test_one_strategy_alone_is_not_recommended(tmp_path: Path) -> None:
     ("tag", "value", "problem"),
     [
         ("timing_contended", "true", "1 of 15 runs shared cores or a device with others"),
+        ("sweep.host", "two", "runs had different machines (two, one)"),
+        (
+            "sweep.features",
+            "shared",
+            "some runs of none trained on stored features and others did not",
+        ),
         ("sweep.device", "gpu", "runs had different devices (gpu, cpu)"),
         ("sweep.num_threads", "8", "runs had different numbers of CPU threads (8, 2)"),
         ("sweep.version.torch", "1", "runs had different versions of torch (1, 2.13.0)"),

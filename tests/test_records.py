@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,28 @@ def test_runs_of_a_store_are_read_with_their_files(filed: tuple[str, str]) -> No
     assert found[0].swept == {"freeze": "none", "seed": "0"}
     assert found[0].tags["only.in"] == "store"
     assert (Path(found[0].folder) / "predictions.csv").exists()
+
+
+def test_files_fetched_from_a_store_do_not_outlive_the_process(
+    filed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        atexit,
+        "register",
+        lambda call, *given, **named: at_exit.append(partial(call, *given, **named)),
+    )
+
+    def copied(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
+        folder.mkdir()
+        return folder
+
+    monkeypatch.setattr(stored, "fetch", copied)  # as from a server
+    folders = [Path(record.folder) for record in records.load(None, filed[0])]
+    assert all(folder.exists() for folder in folders)
+    for call in at_exit:
+        call()
+    assert not any(folder.exists() for folder in folders)
 
 
 def test_a_sweep_of_a_store_goes_by_its_name_too(filed: tuple[str, str]) -> None:

@@ -224,6 +224,15 @@ def test_a_stopped_sweep_goes_on_from_the_step_where_it_was(
     assert curves(whole) == curves(pieces)
 
 
+def test_runs_share_a_frozen_part_only_where_they_compute_it_alike(overrides: list[str]) -> None:
+    def sharing(*typed: str) -> list[int]:
+        checked = check_inputs(compose_jobs(["freeze=full", *typed, *overrides]))
+        return [job.sharing for job in checked]
+
+    assert sharing("seed=0,1,2") == [3, 3, 3]
+    assert sharing("trainer.precision=fp32,bf16", "seed=0,1") == [2, 2, 2, 2]
+
+
 def test_a_run_in_smaller_pieces_that_is_stopped_goes_on_in_them(
     overrides: list[str], tmp_path: Path
 ) -> None:

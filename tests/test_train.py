@@ -531,6 +531,38 @@ def test_peak_memory_is_that_of_a_process(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_the_memory_of_an_evaluation_is_not_that_of_training(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.Trainer.evaluate
+    peaks: list[int | None] = []
+
+    def large(*args: Any, **kwargs: Any) -> Any:
+        np.ones(2**26)  # 512 MiB, touched
+        peaks.append(cost.peak_memory("cpu"))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(trainer.Trainer, "evaluate", large)
+    metrics = bench.train(bench.configure("full", max_steps=2, eval_steps=1)).result.metrics
+    assert len(peaks) == 2
+    assert all(peak and metrics["peak_memory_mib"] < peak / 2**20 - 400 for peak in peaks)
+
+
+def test_loading_the_best_checkpoint_does_not_count_as_training_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.Trainer._load_best_model
+
+    def slow(*args: Any) -> Any:
+        time.sleep(2)
+        return original(*args)
+
+    monkeypatch.setattr(trainer.Trainer, "_load_best_model", slow)
+    cfg = bench.configure("full", max_steps=2, eval_steps=1, load_best_model_at_end=True)
+    assert 0 < bench.train(cfg).result.metrics["train_runtime_s"] < 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_memory_that_was_given_back_before_does_not_count() -> None:
     block = np.ones(2**26)  # 512 MiB, touched
     with_block = cost.peak_memory("cpu")

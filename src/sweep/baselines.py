@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sweep import cache
 from sweep.config import DataConfig
 from sweep.data import Split, Splits, load_splits
+from sweep.disk import write_atomically
 from sweep.record import Record, saved_config
 from sweep.results import Baseline
 from sweep.words import Remark
@@ -42,15 +43,23 @@ def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
 
     Args:
         records: Of the sweep; their folders hold the configuration.
-        file: JSON with what an earlier call found, or to be written.
+        file: JSON with what an earlier call found for the same data, or to be written; so that a
+            report can be rebuilt when the data is gone.
 
     Raises:
         ConfigError: The data cannot be read any more.
     """
-    if file.exists():
-        return _from_json(json.loads(file.read_text("utf-8")))
-    found = _of_data(_data_of(records))
-    file.write_text(json.dumps([asdict(baseline) for baseline in found]), "utf-8")
+    configs = _different(_data_of(records))
+    names = [repr(cfg) for cfg in configs]
+    with contextlib.suppress(
+        OSError, ValueError, KeyError, TypeError
+    ):  # none yet, or a damaged one
+        kept = json.loads(file.read_text("utf-8"))
+        if set(names) <= set(kept["of"]):
+            return _from_json(kept["baselines"])
+    found = _of_data(configs)
+    content = {"of": names, "baselines": [asdict(baseline) for baseline in found]}
+    write_atomically(file, json.dumps(content))
     return found
 
 
@@ -195,7 +204,8 @@ def _different(configs: Sequence[DataConfig]) -> list[DataConfig]:
 
 
 def _of_data(configs: Sequence[DataConfig]) -> list[Baseline]:
-    found, configs = [], _different(configs)
+    """Of different data sets."""
+    found = []
     for cfg in configs:
         for baseline in _cached(load_splits(cfg)):
             place = Remark("baseline.on", {"name": baseline.name, "data": cfg.name})

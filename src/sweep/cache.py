@@ -116,28 +116,46 @@ def get_or_make(
             _make(folder, make)
             built_s = time.perf_counter() - started
             found = _open(folder)
-        if limit_mib is not None:
-            evict(limit_mib, keep=folder)
     except OSError as error:
         raise CacheError(f"{ROOT} cannot be written ({error.strerror or error})") from error
+    if limit_mib is not None:
+        with suppress(OSError):  # the entry is there all the same
+            evict(limit_mib, keep=folder)
     if found is None:
         raise CacheError(f"{ROOT} does not give back what was written to it")
     return Found(found.arrays, found.info, built_s)
 
 
 def evict(limit_mib: int, keep: Path | None = None) -> None:
-    """Remove the entries used longest ago until the others fit; those in use stay."""
-    entries = [(path.parent, path.stat().st_mtime) for path in ROOT.glob(f"*/*/{INDEX}")]
-    sizes = {folder: sum(f.stat().st_size for f in folder.iterdir()) for folder, _ in entries}
-    total = sum(sizes.values())
-    for folder, _ in sorted(entries, key=lambda entry: entry[1]):
+    """Remove the entries used longest ago until the others fit, and drafts that nobody fills.
+
+    A process that has an entry open keeps what it has mapped, where the system is not Windows.
+    """
+    for draft in ROOT.glob("*/*.draft"):
+        with suppress(Timeout), FileLock(draft.with_suffix(".lock"), timeout=0):
+            _remove(draft)
+    entries = [
+        (used, size, path.parent)
+        for path in ROOT.glob(f"*/*/{INDEX}")
+        if path.parent.suffix != ".draft"
+        for used, size in _use_of(path)
+    ]
+    total = sum(size for _, size, _ in entries)
+    for _, size, folder in sorted(entries):
         if total <= limit_mib * 2**20:
             return
         if folder == keep:
             continue
         with suppress(Timeout), FileLock(f"{folder}.lock", timeout=0):
-            total -= sizes[folder]
+            total -= size
             _remove(folder)
+
+
+def _use_of(index: Path) -> list[tuple[float, int]]:
+    """When an entry was used last, and its bytes; empty when another process has removed it."""
+    with suppress(FileNotFoundError):
+        return [(index.stat().st_mtime, sum(f.stat().st_size for f in index.parent.iterdir()))]
+    return []
 
 
 def free_mib() -> float:

@@ -127,6 +127,7 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
         "sweep.trains": str(describe(spec.cfg.freeze)),
         "sweep.layers": str(report.layers),
         "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
+        "sweep.host": world["hostname"],
         "sweep.device": str(world["device"]),
         "sweep.num_threads": str(spec.num_threads),
         "sweep.machine": environment.fingerprint(world, spec.num_threads),

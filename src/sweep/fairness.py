@@ -40,7 +40,14 @@ def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
     if contended:
         shared = {"contended": contended, "runs": len(records)}
         problems.append(Remark("timing.contended", shared))
-    facts = {"sweep.device": "timing.devices", "sweep.num_threads": "timing.threads"}
+    mixed = tuple(row.label for row in rows if len(_on_features(row)) > 1)
+    if mixed:
+        problems.append(Remark("timing.features", {"strategies": mixed}))
+    facts = {
+        "sweep.host": "timing.machines",
+        "sweep.device": "timing.devices",
+        "sweep.num_threads": "timing.threads",
+    }
     tags = sorted({tag for record in records for tag in record.tags})
     facts |= {tag: "timing.versions" for tag in tags if tag.startswith("sweep.version.")}
     for tag, key in facts.items():
@@ -48,6 +55,10 @@ def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
         if len(values) > 1:
             problems.append(Remark(key, {"values": values, "of": tag.rpartition(".")[2]}))
     return tuple(problems)
+
+
+def _on_features(row: Row) -> set[bool]:
+    return {record.tags.get("sweep.features", "off") != "off" for record in finished([row])}
 
 
 def devices(rows: Sequence[Row]) -> tuple[Text, ...]:

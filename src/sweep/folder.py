@@ -106,10 +106,10 @@ def _commit(cfg: ModelConfig) -> str | None:
 
 
 def content_fingerprint(folder: Path) -> str:
-    """SHA-256 over the weight files and the files that shape model and tokens, by content."""
+    """SHA-256 over weights, code and the files that shape model and tokens, by content."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
+        if file.suffix in (".safetensors", ".json", ".txt", ".model", ".py") and file.is_file():
             digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
     return digest.hexdigest()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sweep import cache
+from sweep import cache, environment
 from sweep.batches import Padding
 from sweep.config import Config
 from sweep.cut import POOLED, Level, backbone, in_backbone, layer_modules
@@ -117,7 +117,12 @@ def _surroundings(part: FrozenPart) -> list[Any]:
         part.tokens.key,
         type(part.model).__name__,
         json.dumps(settings, sort_keys=True, default=str),
-        (precision, device, part.cfg.trainer.feature_dtype, torch.get_num_threads()),
+        (
+            precision,
+            environment.device_name(device),
+            part.cfg.trainer.feature_dtype,
+            torch.get_num_threads(),
+        ),
         [version(name) for name in ("torch", "transformers")],
     ]
 

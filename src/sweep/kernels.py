@@ -41,10 +41,11 @@ class Dropout(nn.Dropout):
 
 
 class LayerNorm(nn.LayerNorm):
-    """As `nn.LayerNorm`, but hands on what autocast computes in, as every reader would round it.
+    """As `nn.LayerNorm`, but hands on the type that autocast computes in.
 
     PyTorch's keeps the fp32 of its input, and each of the three projections that read it makes a
-    bf16 copy of its own, forward and backward. Mean and variance are fp32 here as well.
+    bf16 copy of its own, forward and backward. Mean and variance are fp32 here as well. Where a
+    norm follows each sum, as in BERT, the sums between layers are bf16 too.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +72,8 @@ def speed_up(model: nn.Module, cfg: TrainerConfig) -> None:
     for name, module in model.named_modules():
         if type(module) is nn.Dropout:
             module.__class__ = Dropout
-        # Outside of the layers a norm may begin the sum that all layers add to: that stays fp32.
+        # Outside of what is numbered, a norm may begin a sum that all layers add to, as in
+        # ModernBERT; so many additions would be rounded that it stays fp32.
         if type(module) is nn.LayerNorm and any(part.isdigit() for part in name.split(".")):
             module.__class__ = LayerNorm
     AttentionInterface.register(NAME, attention)

@@ -75,7 +75,9 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
 
 
 def _prefix(job: Job) -> str:
-    return repr((job.cfg.data, job.cfg.model, job.cfg.freeze))
+    t = job.cfg.trainer
+    states = t.device, t.precision, t.feature_dtype, t.cache_features
+    return repr((job.cfg.data, job.cfg.model, job.cfg.freeze, states))
 
 
 def check_root(root: Path) -> None:

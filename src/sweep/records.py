@@ -5,7 +5,9 @@ Where a file is missing or cut short, the run is left out; what is there can sti
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -140,6 +142,7 @@ def _from_store(sweep: str | None, uri: str) -> list[Record]:
         shown = ", ".join(name for _, name in sweeps[-5:]) or "none"
         raise ConfigError(f"There is no sweep {sweep!r} in {uri!r}. The newest are: {shown}.")
     folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # records name files in it
     return [_from_run(run, folder / run.run_id, uri) for run in stored.runs(uri, chosen[-1])]
 
 

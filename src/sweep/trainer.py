@@ -7,7 +7,8 @@ on losses that are not finite, frozen modules in evaluation mode.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -79,12 +80,12 @@ class SweepTrainer(Trainer):
         return 0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's, off the clock."""
-        with self.clock.paused():
+        """As the Trainer's, neither its time nor its memory that of the training."""
+        with self._apart():
             return cast(dict[str, float], super().evaluate(*args, **kwargs))
 
     def peak_memory(self) -> int | None:
-        """Bytes at the peak of training, before it was stopped included."""
+        """Bytes at the peak of the steps so far, before a stop and an evaluation included."""
         now = cost.peak_memory(self.args.device.type)
         return None if now is None else max(now, self._earlier_peak or 0)
 
@@ -128,8 +129,20 @@ class SweepTrainer(Trainer):
             super().log(*args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with self.clock.paused():
+        with self._apart():
             super()._save_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self) -> None:
+        with self._apart():
+            super()._load_best_model()
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Leave a block out of the time and of the peak of memory."""
+        self._earlier_peak = self.peak_memory()
+        with self.clock.paused():
+            yield
+        cost.reset_peak_memory(self.args.device.type)
 
 
 @dataclass

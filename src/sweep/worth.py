@@ -25,16 +25,25 @@ def why_not(part: FrozenPart, levels: Sequence[Level], sharing: int) -> Text | N
     if t.cache_features is False or not frozen or freeze.frozen_dropout or t.torch_compile:
         return ""
     size_mib = _size_mib(part, levels)
-    size = {"size": f"{size_mib:,.0f}"}
     if size_mib > t.cache_limit_mib:
-        return Remark("note.over_limit", size)
+        return Remark("note.over_limit", {"size": f"{size_mib:,.0f}"})
+    saved = sharing * _saved_work(part.cfg, part.tokens.encoded, levels)
+    return "" if t.cache_features == "auto" and saved < WORTH else None
+
+
+def no_room(part: FrozenPart, level: Level) -> Remark | None:
+    """Why the states of a level are not to be computed; asked for those that are not there yet.
+
+    Runs of one strategy would else be trained in two ways: with the states that the first has
+    filled the disk with, and without.
+    """
+    size_mib = _size_mib(part, [level])
+    size = {"size": f"{size_mib:,.0f}"}
     if size_mib > cache.free_mib() / 2:
         return Remark("note.over_disk", size)
-    if t.cache_features == "auto":
-        if size_mib > psutil.virtual_memory().available / 2**20 / 2:
-            return Remark("note.over_memory", size)
-        if sharing * _saved_work(part.cfg, part.tokens.encoded, levels) < WORTH:
-            return ""
+    auto = part.cfg.trainer.cache_features == "auto"
+    if auto and size_mib > psutil.virtual_memory().available / 2**20 / 2:
+        return Remark("note.over_memory", size)
     return None
 
 
@@ -52,6 +61,7 @@ def _saved_work(cfg: Config, encoded: Mapping[str, Encoded], levels: Sequence[Le
 
 
 def _size_mib(part: FrozenPart, levels: Sequence[Level]) -> float:
+    """At most: what a model hands on in bf16 takes half of it."""
     config = getattr(part.model, "config", None)
     width = getattr(config, "hidden_size", 0)
     rows, tokens = len(part.ends) - 1, int(part.ends[-1])
