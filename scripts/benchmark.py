@@ -3,7 +3,7 @@
     python scripts/benchmark.py --texts 4096 --epochs 3 --repeats 3 [--only none,full] [--growth]
 
 Everything is measured in a process of its own, the sides in turn, and every measurement is written
-down at once, so that a run that was stopped goes on where it was (same --out). Results:
+down at once, so that a run that was stopped goes on where it was (same --out and commit). Results:
 OUT/results.jsonl, OUT/summary.json, OUT/summary.md, and with --growth OUT/growth.svg.
 
 Ratios compare one machine with itself in one run. Accuracies are on the test split; the nine

@@ -82,6 +82,32 @@ def test_what_is_stored_is_not_measured_again(benchmark: ModuleType, tmp_path: P
     assert calls == [("one", 0), ("other", 0), ("one", 1), ("other", 1)]
 
 
+def test_what_another_commit_or_machine_measured_is_measured_again(
+    benchmark: ModuleType, tmp_path: Path
+) -> None:
+    calls: list[int] = []
+    measures = {"one": lambda _, repeat: calls.append(repeat) or {"wall_s": 1.0}}
+    for world in ("here", "there", "here"):
+        own = benchmark.Bench(tmp_path, 8, 1.0, 1, tmp_path, tmp_path, world)
+        benchmark.run(own, measures)
+    assert calls == [0, 0]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_measurement_that_failed_shows_in_the_exit_status(
+    fails: bool, benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: object) -> dict[str, float]:
+        if fails:
+            raise RuntimeError("no such model")
+        return {"wall_s": 1.0}
+
+    monkeypatch.setattr(benchmark, "MEASURES", {"one": measure})
+    monkeypatch.setattr(benchmark, "prepare", lambda _: bench(benchmark, tmp_path))
+    monkeypatch.setattr("sys.argv", ["benchmark.py"])
+    assert benchmark.main() == int(fails)
+
+
 def test_a_measurement_that_fails_leaves_the_others(
     benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,9 +51,8 @@ def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
     """
     configs = _different(_data_of(records))
     names = [repr(cfg) for cfg in configs]
-    with contextlib.suppress(
-        OSError, ValueError, KeyError, TypeError
-    ):  # none yet, or a damaged one
+    # There is none yet, or a damaged one.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(file.read_text("utf-8"))
         if set(names) <= set(kept["of"]):
             return _from_json(kept["baselines"])

@@ -75,6 +75,7 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
 
 
 def _prefix(job: Job) -> str:
+    """What runs with the same frozen states have in common, as far as it can be typed."""
     t = job.cfg.trainer
     states = t.device, t.precision, t.feature_dtype, t.cache_features
     return repr((job.cfg.data, job.cfg.model, job.cfg.freeze, states))
