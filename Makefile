@@ -32,7 +32,7 @@ format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 bench: setup ## Time sweep against the notebook's recipe; ARGS="--texts 512 --epochs 1 --repeats 1" is short
-	$(BIN)/python scripts/benchmark.py $(ARGS)
+	$(BIN)/python scripts/measure/benchmark.py $(ARGS)
 
 report: setup ## Rebuild the report of the newest sweep; ARGS="NAME report.language=ko" chooses
 	$(BIN)/python -m sweep.report $(ARGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from support.models import FAMILIES, SIZES, make_rows, save_tokenizer
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -36,14 +36,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-WORDS = {
-    "good": ["great", "lovely", "bright", "warm", "happy", "fine"],
-    "bad": ["awful", "cold", "dark", "sad", "broken", "poor"],
-    "plain": ["table", "chair", "paper", "road", "window", "cup"],
-}
-FILLER = ["the", "a", "this", "is", "was", "very", "so", "and", "with", "of"]
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium."""
@@ -55,18 +47,6 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-def make_rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Distinct (text, label) rows that a tiny model can learn: the label's words are in it."""
-    rng = random.Random(seed)
-    rows: dict[str, str] = {}
-    while len(rows) < count:
-        label = list(WORDS)[len(rows) % len(WORDS)]
-        words = rng.choices(FILLER, k=rng.randint(2, 8)) + rng.choices(WORDS[label], k=3)
-        rng.shuffle(words)
-        rows.setdefault(" ".join(words), label)
-    return list(rows.items())
-
-
 @pytest.fixture(scope="session")
 def csv_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of 120 rows in three classes, columns text and label."""
@@ -74,62 +54,6 @@ def csv_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{text},{label}" for text, label in make_rows(120)]
     path.write_text("\n".join(["text,label", *lines]) + "\n", "utf-8")
     return path
-
-
-def save_tokenizer(folder: Path) -> None:
-    """A word-level tokenizer with the special tokens of BERT."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = [*special, *FILLER, *(w for group in WORDS.values() for w in group)]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    ).save_pretrained(folder)
-
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 40,
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "bert": ("BertConfig", {}),
-    "roberta": ("RobertaConfig", {}),
-    "xlm-roberta": ("XLMRobertaConfig", {}),
-    "distilbert": ("DistilBertConfig", {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16}),
-    "electra": ("ElectraConfig", {"embedding_size": 4}),
-    "deberta-v2": (
-        "DebertaV2Config",
-        {
-            "relative_attention": True,
-            "position_buckets": 4,
-            "norm_rel_ebd": "layer_norm",
-            "share_att_key": True,
-            "pos_att_type": ["p2c", "c2p"],
-            "position_biased_input": False,
-            "type_vocab_size": 0,
-            "pooler_hidden_size": 8,
-        },
-    ),
-    "modernbert": (
-        "ModernBertConfig",
-        {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3},
-    ),
-}
 
 
 @pytest.fixture(scope="session")
@@ -202,12 +126,12 @@ OPEN = """
 import multiprocessing, sys
 from pathlib import Path
 import mlflow, sqlalchemy.dialects.sqlite
-from sweep import opening
-from sweep.config import TrackingConfig
+from sweep.config.schema import TrackingConfig
+from sweep.tracking import connect
 
 def open_it(barrier):
     barrier.wait()
-    opening.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
+    connect.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
 
 context = multiprocessing.get_context("fork")
 barrier = context.Barrier(4)

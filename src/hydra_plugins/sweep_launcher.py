@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
-    """Gives all runs to `sweep.execute` at once, which starts `jobs` of them at a time."""
+    """Gives all runs to the scheduler at once, which starts `jobs` of them at a time."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep the task, a `sweep.launcher.Task`."""
+        """Keep the task, a `sweep.execution.launcher.Task`."""
         self._task: Any = task_function
 
     def launch(

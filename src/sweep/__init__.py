@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sweep.api import Sweeps
-    from sweep.results import Comparison
+    from sweep.comparison.results import Comparison
 
 __version__ = "0.1.0"
 __all__ = ["compare", "load_runs", "report"]

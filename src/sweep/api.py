@@ -7,10 +7,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import checks, gather, records, reporting, verdict
-from sweep.config import CompareConfig, Config, ConfigError, ReportConfig
-from sweep.record import Record
-from sweep.results import Comparison
+from sweep.comparison import verdict
+from sweep.comparison.results import Comparison
+from sweep.config import checks
+from sweep.config.schema import CompareConfig, Config, ConfigError, ReportConfig
+from sweep.reporting import collect, report_files
+from sweep.runs import read_records
+from sweep.runs.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +22,15 @@ Sweeps = str | Path | Sequence[str | Path] | None
 """One sweep, several that are read as one, or the newest."""
 
 
-def load_runs(sweep: Sweeps = None, root: str | Path = records.ROOT) -> pd.DataFrame:
+def load_runs(sweep: Sweeps = None, root: str | Path = read_records.ROOT) -> pd.DataFrame:
     """As `sweep.load_runs`."""
-    names = records.find_sweeps(str(root)) if sweep is None else _names(sweep)
-    return records.frame([run for name in names for run in records.load(name, str(root))])
+    names = read_records.find_sweeps(str(root)) if sweep is None else _names(sweep)
+    return read_records.frame([run for name in names for run in read_records.load(name, str(root))])
 
 
-def compare(sweep: Sweeps = None, root: str | Path = records.ROOT, **options: Any) -> Comparison:
+def compare(
+    sweep: Sweeps = None, root: str | Path = read_records.ROOT, **options: Any
+) -> Comparison:
     """As `sweep.compare`."""
     found, keep = _gathered(_names(sweep), str(root))
     chosen = _options(verdict.settings(found).compare, options)
@@ -35,21 +40,21 @@ def compare(sweep: Sweeps = None, root: str | Path = records.ROOT, **options: An
 def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[list[Record], Path | None]:
     """Runs, and the folder of their sweep if they are of one on this machine."""
     if len(names) == 1 or "://" in root:
-        keep = None if "://" in root else records.sweep_folder(names[0], root)
-        return [run for name in names for run in records.load(name, root)], keep
+        keep = None if "://" in root else read_records.sweep_folder(names[0], root)
+        return [run for name in names for run in read_records.load(name, root)], keep
     # Settings that differ between sweeps must not make runs look like replicates.
-    return gather.gather([str(name) for name in names], Path(root), None).records, None
+    return collect.gather([str(name) for name in names], Path(root), None).records, None
 
 
 def report(
     sweep: Sweeps = None,
-    root: str | Path = records.ROOT,
+    root: str | Path = read_records.ROOT,
     language: str = "en",
     **options: Any,
 ) -> Path:
     """As `sweep.report`."""
     names = [str(name) for name in _names(sweep) if name is not None]
-    found = gather.gather(names, Path(root), None)
+    found = collect.gather(names, Path(root), None)
     shown = ReportConfig(language=language)
     errors = checks.check_values(Config(report=shown), prefix="report.")
     if errors:
@@ -57,7 +62,7 @@ def report(
     chosen = _options(verdict.settings(found.records).compare, options)
     found.folder.mkdir(parents=True, exist_ok=True)
     judged = verdict.judge(found.records, chosen, found.folder)
-    return reporting.write(judged, found.records, found.plan, found.folder, shown)
+    return report_files.write(judged, found.records, found.plan, found.folder, shown)
 
 
 def _names(sweep: Sweeps) -> list[str | Path | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sweep.rebuild import main
+from sweep.commands.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

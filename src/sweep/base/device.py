@@ -1,0 +1,63 @@
+"""Where a run computes, and in which precision; torch is imported when that is asked."""
+
+from __future__ import annotations
+
+from sweep.config.schema import ConfigError, TrainerConfig
+
+
+def resolve_device(cfg: TrainerConfig) -> str:
+    """`cuda`, `mps` or `cpu`.
+
+    Raises:
+        ConfigError: The device asked for is not there.
+    """
+    import torch
+
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if cfg.device == "auto":
+        return next(name for name, there in available.items() if there)
+    if not available[cfg.device]:
+        there = ", ".join(sorted(name for name, found in available.items() if found))
+        raise ConfigError(
+            f"trainer.device={cfg.device!r} is not available here. Use one of {there}."
+        )
+    return cfg.device
+
+
+def resolve_precision(cfg: TrainerConfig, device: str) -> str:
+    """`fp32`, `bf16` or `fp16`; auto takes what the device computes fast without loss of accuracy.
+
+    A CPU gets bf16 only with native instructions for it: emulated, a matrix product is hundreds
+    of times slower than in fp32 (measured on AVX2: 0.25 against 145 GFLOP/s).
+
+    Raises:
+        ConfigError: The precision asked for does not work on the device.
+    """
+    import torch
+
+    if cfg.precision == "fp16" and device == "cpu":
+        # The Trainer ignores it silently there.
+        raise ConfigError("trainer.precision='fp16' needs a GPU. Use bf16, fp32 or auto on a CPU.")
+    if cfg.precision != "auto":
+        return cfg.precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device == "cpu":
+        has = torch.cpu.get_capabilities()
+        native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return "bf16" if native else "fp32"
+    return "fp32"
+
+
+def precision_and_device(cfg: TrainerConfig) -> tuple[str, str]:
+    """What a run computes in and where.
+
+    Raises:
+        ConfigError: As `resolve_device` and `resolve_precision`.
+    """
+    device = resolve_device(cfg)
+    return resolve_precision(cfg, device), device

@@ -1,0 +1,103 @@
+"""What has to hold before anything is trained: readable data, usable models, a place to write.
+
+Reads files but imports neither torch nor transformers, so that a mistake shows within seconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sweep.config.compose import Job
+from sweep.config.schema import ConfigError
+from sweep.data.splits import load_splits
+from sweep.models import model_files
+from sweep.runs.record import run_key
+from sweep.tracking import connect
+
+ROOT = Path("mlruns")
+"""Everything a sweep leaves goes there, in the current directory."""
+MIN_FREE_MIB = 200
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A job whose data and model files were looked at."""
+
+    job: Job
+    key: str
+    num_labels: int
+    train_examples: int
+    data_fingerprint: str = ""
+    sharing: int = 1
+    """How many jobs read the same texts with the same model and strategy."""
+
+
+def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
+    """Read every data file and look at every model folder once; all mistakes together.
+
+    Raises:
+        ConfigError: Before anything is trained.
+    """
+    errors: list[str] = []
+    seen: dict[str, Any] = {}
+
+    def once(key: str, function: Any, *arguments: Any) -> Any:
+        if key not in seen:
+            try:
+                seen[key] = function(*arguments)
+            except ConfigError as error:
+                errors.extend(error.messages)
+                seen[key] = None
+        return seen[key]
+
+    once("root", check_root, ROOT)
+    checked = []
+    for job in jobs:
+        cfg = job.cfg
+        once(f"tracking {cfg.tracking}", connect.check, cfg.tracking)
+        splits = once(f"data {cfg.data}", load_splits, cfg.data)
+        weights = once(f"model {cfg.model}", model_files.fingerprint, cfg.model)
+        if weights is not None:
+            limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
+            errors.extend(once(limits, model_files.check_positions, cfg))
+        if splits is not None and weights is not None:
+            key = run_key(cfg, splits.fingerprint, weights)
+            size = len(splits.label_names), len(splits.train)
+            checked.append(Checked(job, key, *size, splits.fingerprint))
+    if errors:
+        raise ConfigError(*errors)
+    alike = Counter(_prefix(found.job) for found in checked)
+    return [replace(found, sharing=alike[_prefix(found.job)]) for found in checked]
+
+
+def _prefix(job: Job) -> str:
+    """What runs with the same frozen states have in common, as far as it can be typed."""
+    t = job.cfg.trainer
+    states = t.device, t.precision, t.feature_dtype, t.cache_features
+    return repr((job.cfg.data, job.cfg.model, job.cfg.freeze, states))
+
+
+def check_root(root: Path) -> None:
+    """Make sure that results can be written before hours are spent on them."""
+    try:
+        sweeps = root / "sweeps"
+        sweeps.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=sweeps):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{root.absolute()} cannot be written ({error.strerror}). Results go to mlruns/ of the"
+            " current directory; start from a directory of yours."
+        ) from None
+    free = shutil.disk_usage(root).free // 2**20
+    if free < MIN_FREE_MIB:
+        raise ConfigError(
+            f"{root.absolute()} has {free} MiB left, and a sweep needs {MIN_FREE_MIB}."
+            " Free some space, or start from a directory on another disk."
+        )

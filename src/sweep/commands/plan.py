@@ -1,0 +1,274 @@
+"""Entry point: `python -m sweep.plan freeze=attention,full,none`.
+
+Says what the same overrides would run, how large and how long it is, and what is finished already.
+Trains nothing, unless `--measure` asks for a few steps of what nothing is known about. Exit
+status: 0, or 2 for a mistake in what was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.config.compose import compose_jobs
+from sweep.config.schema import Config, ConfigError
+from sweep.execution import forkserver
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sweep.commands.inputs import Checked
+    from sweep.execution.forkserver import Context
+    from sweep.runs.estimate import Guess, Size
+    from sweep.runs.ledger import Ledger
+    from sweep.runs.record import Record
+
+MEASURED_STEPS = 6
+"""Optimizer steps of --measure; the throughput leaves out the first two."""
+TO_DO = "to do"
+HELP = """\
+usage: python -m sweep.plan [--measure] [GROUP=OPTION[,OPTION...]] [KEY=VALUE[,VALUE...]] ...
+
+Shows what `python -m sweep` with the same arguments would run: trainable parameters, what is
+finished already or would go on, and an estimate of time and peak memory from runs that have
+finished in mlruns/. Trains nothing.
+
+options:
+  --measure          train 6 steps of every strategy of which nothing is known; keeps nothing
+  --config-dir DIR   a folder laid out like conf/ with options of your own
+  --help             this text
+
+`python -m sweep --help` lists groups and options."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run to come."""
+
+    checked: Checked
+    size: Size
+    status: str
+    left: float
+    """Share of its steps that is still to be done."""
+    guess: Guess
+
+    @property
+    def seconds(self) -> float | None:
+        """What it takes from now on."""
+        return None if self.guess.seconds is None else self.guess.seconds * self.left
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="sweep.plan", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    arguments, overrides = parser.parse_known_args(argv)
+    if arguments.help:
+        print(HELP)
+        return 0
+    try:
+        show(overrides, arguments.config_dir, arguments.measure)
+        return 0
+    except ConfigError as error:
+        for message in error.messages:
+            print(f"error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> None:
+    """Print the plan of what the overrides ask for."""
+    context = forkserver.start()  # loads the libraries while all else is looked at here
+    jobs = compose_jobs(overrides, config_dir)
+
+    from rich.console import Console
+
+    from sweep.commands import inputs
+    from sweep.execution import processes
+    from sweep.runs.ledger import Ledger
+
+    checked, console = inputs.check_inputs(jobs), Console()
+    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
+    ledger = Ledger(inputs.ROOT.absolute())
+    entries = plan(ledger, checked, found.sizes, ledger.all_finished())
+    if measured:
+        unknown = _one_of_each([e for e in entries if e.left and e.guess.seconds is None])
+        new = measure(context, console, unknown, found.gpus)
+        entries = plan(ledger, checked, found.sizes, [*ledger.all_finished(), *new])
+    print_plan(console, entries)
+
+
+def plan(
+    ledger: Ledger, checked: Sequence[Checked], sizes: Sequence[Size], records: Sequence[Record]
+) -> list[Entry]:
+    """One entry per run, in the order of the sweep."""
+    from sweep.runs.estimate import guess
+
+    entries = []
+    for job, size in zip(checked, sizes, strict=True):
+        status, left = _status(ledger, job)
+        found = guess(job.job.cfg, job.train_examples, size, records)
+        entries.append(Entry(job, size, status, left, found))
+    return entries
+
+
+def _status(ledger: Ledger, checked: Checked) -> tuple[str, float]:
+    """Status in words, and the share that is left."""
+    from sweep.runs.record import CHECKPOINTS
+    from sweep.training import checkpoint
+
+    cfg = checked.job.cfg
+    if not cfg.resume:
+        return TO_DO, 1.0
+    if ledger.finished(checked.key, cfg.trainer.save_model):
+        return "finished", 0.0
+    stopped = ledger.stopped(checked.key)
+    found = checkpoint.newest_whole(stopped / CHECKPOINTS) if stopped else None
+    if found is None:
+        return TO_DO, 1.0
+    step = checkpoint.step_of(found)
+    return f"goes on from step {step}", 1 - step / _steps(cfg, checked.train_examples)
+
+
+def _steps(cfg: Config, train_examples: int) -> float:
+    from sweep.runs.estimate import texts_of
+
+    trainer = cfg.trainer
+    batch = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
+    return max(1.0, texts_of(cfg, train_examples) / batch)
+
+
+def _one_of_each(entries: Sequence[Entry]) -> list[Entry]:
+    """Seeds and rates take the same time."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        cfg = entry.checked.job.cfg
+        same = replace(cfg, seed=0, optimizer=replace(cfg.optimizer, learning_rate=None))
+        found.setdefault(repr(same), entry)
+    return list(found.values())
+
+
+def measure(
+    context: Context, console: Console, entries: Sequence[Entry], gpus: int
+) -> list[Record]:
+    """Train a few steps of each, one at a time in its own process; only the records are kept."""
+    from sweep.execution.progress import Pace, view
+    from sweep.execution.scheduler import Execution
+    from sweep.runs.record import RunSpec
+    from sweep.tracking.store import Store
+
+    if not entries:
+        return []
+    with tempfile.TemporaryDirectory(prefix="sweep-plan-") as text:
+        root = Path(text)
+        specs = {
+            index: RunSpec(
+                name=entry.checked.job.name,
+                cfg=_a_few_steps(entry.checked.job.cfg),
+                swept={},
+                key=f"{index}",
+                sweep_id="",
+                folder=root / "sweeps" / "measured" / f"{index:03d}",
+                store=Store(None),
+                root=root,
+            )
+            for index, entry in enumerate(entries)
+        }
+        execution = Execution(context, view(console, Pace(len(specs))), specs[0].cfg, gpus)
+        execution.run(specs)
+    if execution.interrupted:
+        raise KeyboardInterrupt
+    return list(execution.records.values())
+
+
+def _a_few_steps(cfg: Config) -> Config:
+    trainer = replace(
+        cfg.trainer,
+        max_steps=MEASURED_STEPS,
+        eval_steps=None,
+        save_steps=None,
+        save_model=False,
+        load_best_model_at_end=False,
+    )
+    return replace(cfg, trainer=trainer, jobs=1, resume=False, on_failure="continue")
+
+
+def print_plan(console: Console, entries: Sequence[Entry]) -> None:
+    """Print the table of the runs, what each strategy trains, and the totals."""
+    from rich.markup import escape
+
+    from sweep.strategies.freeze import describe
+
+    console.print(_table(entries))
+    strategies = [entry.checked.job.cfg.freeze for entry in entries]
+    for name, trains in {each.name: str(describe(each)) for each in strategies}.items():
+        console.print(f"{escape(name)}: trains {escape(trains)}", highlight=False)
+    for line in _totals(entries):
+        console.print(line, highlight=False)
+
+
+def _table(entries: Sequence[Entry]) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sweep.execution.progress import duration
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("run", overflow="fold", min_width=10)
+    for title in ("trainable", "share"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("status", overflow="fold", min_width=8)
+    for title in ("time", "peak MiB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for entry in entries:
+        seconds, memory = entry.seconds, entry.guess.memory_mib
+        table.add_row(
+            escape(entry.checked.job.name),
+            f"{entry.size.trainable_params:,}",
+            f"{entry.size.trainable_params / entry.size.total_params:.2%}",
+            entry.status,
+            *(("", "") if not entry.left else (_cell(seconds, duration), _cell(memory, _mib))),
+        )
+    return table
+
+
+def _cell(value: float | None, form: Callable[[float], str]) -> str:
+    return "-" if value is None else form(value)
+
+
+def _mib(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _totals(entries: Sequence[Entry]) -> list[str]:
+    """Counts, time one after the other, and the largest peak, as far as they are known."""
+    from sweep.execution.progress import duration
+
+    left = [e for e in entries if e.left]
+    going_on = sum(e.status != TO_DO for e in left)
+    runs = "1 run" if len(entries) == 1 else f"{len(entries)} runs"
+    counts = f"{runs}: {len(entries) - len(left)} finished"
+    counts += f", {going_on} to go on" if going_on else ""
+    counts += f", {len(left) - going_on} to do"
+    known = [e.seconds for e in left if e.seconds is not None]
+    peaks = [e.guess.memory_mib for e in left if e.guess.memory_mib is not None]
+    lines = [counts]
+    if known:
+        least = "at least " if len(known) < len(left) else "about "
+        lines.append(f"{least}{duration(sum(known))}, one after the other")
+    if peaks:
+        lines.append(f"peak memory about {max(peaks):,.0f} MiB, per run at a time")
+    if len(known) < len(left):
+        lines.append("-: nothing like it has finished in mlruns/; --measure times a few steps")
+    return lines

@@ -1,0 +1,143 @@
+"""Command line of `python -m sweep.report`: stored sweeps -> their report, once more.
+
+Rebuilds the report of a sweep from what is stored: of the newest one, of one by its name or folder
+also when it was stopped, or of several together. What a store has not heard yet is delivered. Exit
+status: 0, or 2 for a mistake in what was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.config.compose import compose_jobs
+from sweep.config.schema import Config, ConfigError, keys
+
+if TYPE_CHECKING:
+    from sweep.comparison.results import Comparison
+    from sweep.reporting.collect import Gathered
+    from sweep.tracking.store import Store
+
+HELP = """usage: python -m sweep.report [SWEEP ...] [KEY=VALUE ...]
+
+Rebuilds a sweep's report from what is stored and prints the comparison. Trains nothing.
+
+  SWEEP    a name under mlruns/sweeps, the name of a summary run in MLflow, or a folder; the newest
+           sweep by default, several are compared as one
+  KEY      compare.*, report.* or tracking.*; by default what the sweep was run with
+
+options:
+  --config-dir DIR   as for python -m sweep
+  --help             this text
+
+examples:
+  python -m sweep.report
+  python -m sweep.report 2026-11-23_10-39-12_88c460 compare.cost=memory
+  python -m sweep.report report.language=ko
+"""
+ALLOWED = ("compare.", "report.", "tracking.", "tracking=")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="sweep.report", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--help", "-h", action="store_true")
+    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments.help:
+            print(HELP, end="")
+            return 0
+        overrides = [word for word in rest if "=" in word or word.startswith("-")]
+        rebuild([word for word in rest if word not in overrides], overrides, arguments.config_dir)
+    except ConfigError as error:
+        for message in error.messages:
+            print(f"error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> None:
+    """Read the sweeps, compare their runs, write the report and print it."""
+    _check(overrides)
+    (job, *_) = compose_jobs([*overrides, "freeze=none"], config_dir)
+
+    from rich.console import Console
+
+    from sweep.commands import conclude, inputs
+    from sweep.comparison import verdict
+    from sweep.reporting import collect, report_files, terminal
+    from sweep.runs.ledger import Ledger
+    from sweep.tracking import connect
+
+    store = connect.existing_store(job.cfg.tracking, inputs.ROOT)
+    console = Console()
+    ledger = Ledger(inputs.ROOT.absolute())
+    ledger.close_dead()
+    if ledger.deliver():
+        console.print("a store cannot be reached; what it lacks is on disk, to be delivered later")
+    found = collect.gather(names, inputs.ROOT, store)
+    found.folder.mkdir(parents=True, exist_ok=True)
+    cfg = _with_saved(job.cfg, overrides, [Path(r.folder) for r in found.records])
+    judged = verdict.judge(found.records, cfg.compare, found.folder)
+    page = report_files.write(judged, found.records, found.plan, found.folder, cfg.report)
+    terminal.print_comparison(console, judged)
+    conclude.say_verdict(console, judged)
+    if store is not None and len(found.sweep_ids) == 1:
+        _store(store, found, judged)
+        conclude.mark(console, store, found.sweep_ids[0], judged)
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _store(store: Store, found: Gathered, judged: Comparison) -> None:
+    """Bring the summary run up to date."""
+    from sweep.comparison import verdict
+    from sweep.reporting import report_files
+
+    (sweep_id,) = found.sweep_ids
+    now = int(time.time() * 1000)
+    metrics = report_files.summary_metrics(judged)
+    store.log_metrics(sweep_id, [(name, value, now, 0) for name, value in metrics.items()])
+    note = report_files.description(judged, found.plan)
+    tags = {"mlflow.note.content": note, "sweep.recommendation": verdict.text(judged)[:5000]}
+    store.describe(sweep_id, {}, tags)
+    store.upload(sweep_id, [found.folder / "report"])
+
+
+def _check(overrides: Sequence[str]) -> None:
+    """A report is of runs that are over: their settings cannot be changed any more."""
+    wrong = [word for word in overrides if not word.startswith(ALLOWED)]
+    if wrong:
+        raise ConfigError(
+            *(
+                f"{word!r} has no effect on runs that are over. A report takes compare.*, report.*"
+                " and tracking.*; names of sweeps have no `=`."
+                for word in wrong
+            )
+        )
+
+
+def _with_saved(cfg: Config, overrides: Sequence[str], folders: Sequence[Path]) -> Config:
+    """Options that were not given are those that the sweep was run with."""
+    from sweep.config.checks import value_at
+    from sweep.runs.record import saved_config
+
+    given = {word.partition("=")[0] for word in overrides}
+    folder = next((f for f in folders if (f / "config.yaml").exists()), None)
+    if folder is None:
+        return cfg
+    try:
+        saved = saved_config(folder)
+    except Exception:  # written by another version: its options mean nothing here
+        return cfg
+    for key in keys():
+        node, _, name = key.partition(".")
+        if node in ("compare", "report") and name and key not in given:
+            setattr(getattr(cfg, node), name, value_at(saved, key))
+    return cfg

@@ -1,0 +1,186 @@
+"""One sweep from its checked jobs to its report: what is done already, what is left, what came out.
+
+The sweep holds a lock on its folder for as long as it lives; its summary run in the store is
+closed by a later start if it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sweep.base.disk import write_atomically
+from sweep.commands import conclude
+from sweep.execution.launcher import Launched, launch
+from sweep.execution.progress import LineView, Pace, view
+from sweep.execution.retries import as_stopped
+from sweep.execution.scheduler import Execution, adopted
+from sweep.reporting import terminal
+from sweep.runs import liveness
+from sweep.runs.record import Record, RunSpec
+from sweep.tracking.outbox import Outbox, with_patience
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from rich.console import Console
+
+    from sweep.commands.inputs import Checked
+    from sweep.execution.forkserver import Context
+    from sweep.runs.ledger import Ledger
+    from sweep.tracking.store import Store
+
+SWEEP = "sweep.json"
+OPENING_S = 5.0
+"""How long a sweep waits for its id in a store that was there a moment ago."""
+DELIVERY_S = 30.0
+"""How long a finished sweep waits for a store that is away, before it leaves the rest on disk."""
+
+
+@dataclass
+class SweepSession:
+    """A sweep while it is running; closed truthfully however the block ends."""
+
+    ledger: Ledger
+    store: Store
+    command: str
+
+    def __enter__(self) -> SweepSession:
+        self.folder = new_folder(self.ledger.root / "sweeps")
+        self._lock: FileLock = liveness.claim(self.folder)
+        self.box = Outbox(self.folder, self.store)
+        tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
+        self.box.create(self.folder.name, {**tags, "mlflow.note.content": f"`{self.command}`"})
+        with_patience(self.box.deliver, OPENING_S)
+        self.box.start(say=lambda _: None)  # said once, in the end, if it is still so
+        self._heart = liveness.heartbeat(self.folder, self.box)
+        self._heart.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is not None:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            self.box.finish(status, f"{type(error).__name__}: {error}")
+        self._heart.__exit__(None, None, None)
+        self.box.close(DELIVERY_S)
+        self._lock.release()
+
+    def run(self, console: Console, context: Context, checked: Sequence[Checked], gpus: int) -> int:
+        """Do what is missing and report all; returns the exit status."""
+        specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
+        records = self._finished(specs)
+        self._write_down(specs, records)
+        todo = {index: spec for index, spec in specs.items() if index not in records}
+        console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
+        jobs, pace = [job.job for job in checked], Pace(len(specs), len(records))
+        # A live view knows all runs at work, those of other launchers may be elsewhere.
+        shown = view(console, pace) if jobs[0].launch.is_local else LineView(console, pace)
+        execution = Execution(context, shown, jobs[0].cfg, gpus)
+        launched = launch(execution, todo, jobs, self.folder)
+        records |= launched.records
+        self._write_down(specs, records)  # tries that failed have moved on to other folders
+        return self._finish(console, launched, [records[i] for i in sorted(records)], len(specs))
+
+    def _spec(self, checked: Checked, index: int) -> RunSpec:
+        job = checked.job
+        stopped = self.ledger.stopped(checked.key) if job.cfg.resume else None
+        spec = RunSpec(
+            name=job.name,
+            cfg=job.cfg,
+            swept=job.swept,
+            key=checked.key,
+            sweep_id=self.box.run_id or self.folder.name,
+            folder=stopped or self.folder / f"{index:03d}_{job.cfg.freeze.name}",
+            store=replace(self.store),  # without this process's connection
+            root=self.ledger.root,
+            data_fingerprint=checked.data_fingerprint,
+            sharing=checked.sharing,
+        )
+        return spec if stopped is None else as_stopped(spec)
+
+    def _finished(self, specs: dict[int, RunSpec]) -> dict[int, Record]:
+        """What an earlier sweep has done, unless all is to be trained anew."""
+        found = {
+            index: self.ledger.finished(spec.key, spec.cfg.trainer.save_model)
+            for index, spec in specs.items()
+            if spec.cfg.resume
+        }
+        return {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
+
+    def _write_down(self, specs: dict[int, RunSpec], records: dict[int, Record]) -> None:
+        """Say which runs there will be, for reports on a sweep that was cut off."""
+        about = {
+            "id": self.box.run_id,
+            "name": self.folder.name,
+            "command": self.command,
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "host": platform.node(),
+            "store": asdict(self.store),
+            "runs": [
+                {
+                    "name": spec.name,
+                    "strategy": spec.cfg.freeze.name,
+                    "swept": spec.swept,
+                    "key": spec.key,
+                    "folder": records[index].folder if index in records else str(spec.folder),
+                }
+                for index, spec in specs.items()
+            ],
+        }
+        write_atomically(self.folder / SWEEP, json.dumps(about, indent=1))
+        self.box.upload([self.folder / SWEEP])
+
+    def _finish(
+        self, console: Console, launched: Launched, records: Sequence[Record], planned: int
+    ) -> int:
+        """Compare, report and close the summary run; returns the exit status."""
+        terminal.print_notes(console, records)
+        found = conclude.conclude(console, self.box, records)
+        ends = Counter(record.status for record in records)
+        words = {"FAILED": "failed", "KILLED": "were stopped"}
+        reasons = [f"{ends[key]} of {planned} runs {x}" for key, x in words.items() if ends[key]]
+        if planned > len(records):
+            why = f" ({launched.why_ended})" if launched.why_ended else ""
+            reasons.append(f"{planned - len(records)} of {planned} runs were not begun{why}")
+        elif launched.why_ended and not launched.interrupted:
+            reasons.append(launched.why_ended)
+        for reason in reasons:
+            console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        if launched.interrupted:
+            console.print("stopped; the same command does what is missing", highlight=False)
+        status = "KILLED" if launched.interrupted else "FAILED" if reasons else "FINISHED"
+        self.box.finish(status, "; ".join(reasons))
+        left = self.ledger.deliver(DELIVERY_S)  # what runs could not while the store was away
+        if not self.box.close(DELIVERY_S) or left:
+            console.print(
+                "the store cannot be reached; the rest is on disk, and the next start delivers it"
+            )
+        elif found is not None:
+            conclude.mark(console, self.store, self.box.run_id, found)
+        ids = [record.run_id for record in records]
+        terminal.print_links(console, self.folder, self.store, self.box.run_id, ids)
+        return 130 if launched.interrupted else 1 if reasons or found is None else 0
+
+
+def new_folder(parent: Path) -> Path:
+    """Make a folder that no other sweep has, not even one started in the same second."""
+    folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
+    folder.mkdir()
+    return folder
+
+
+def _opening(finished: int, todo: dict[int, Any], folder: Path) -> str:
+    if not finished:
+        runs = "1 run" if len(todo) == 1 else f"{len(todo)} runs"
+    else:
+        runs = f"{finished} finished, {len(todo)} to do"
+    return f"{runs}, results in {folder}"

@@ -1,0 +1,118 @@
+"""Entry point: `python -m sweep freeze=attention,full,none`.
+
+Composes and checks all runs, runs them, and prints the comparison. Exit status: 0 when all runs
+finished, 1 when one did not, 2 for a mistake in what was asked for, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+
+from sweep.config import key_reference
+from sweep.config.compose import compose_jobs, options
+from sweep.config.schema import ConfigError
+from sweep.execution import forkserver
+
+DELIVERY_S = 5.0
+"""How long a start waits for a store that earlier runs could not reach."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="sweep", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--multirun", "-m", action="store_true")  # always on, so harmless
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--keys", action="store_true")
+    arguments, overrides = parser.parse_known_args(argv)
+    signal.signal(signal.SIGTERM, _stop)  # as schedulers send it: the same as Ctrl-C
+    try:
+        if arguments.help:
+            print(help_text(arguments.config_dir))
+            return 0
+        if arguments.keys:
+            print(key_reference.text())
+            return 0
+        return sweep(overrides, arguments.config_dir, argv)
+    except ConfigError as error:
+        for message in error.messages:
+            print(f"error: {message}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"error: {error.strerror or error}{where}; mend that, and the same command goes on",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("stopped before the first run; the same command starts again", file=sys.stderr)
+        return 130
+
+
+def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str]) -> int:
+    """Do what the overrides ask for, from checks to the printed comparison."""
+    context = forkserver.start()  # loads the libraries while all else is looked at here
+    jobs = compose_jobs(overrides, config_dir)
+
+    from rich.console import Console
+
+    from sweep.commands import inputs
+    from sweep.commands.session import SweepSession
+    from sweep.comparison import baselines
+    from sweep.execution import processes
+    from sweep.runs.ledger import Ledger
+    from sweep.tracking import connect
+
+    checked = inputs.check_inputs(jobs)
+    store = connect.open_store(jobs[0].cfg.tracking, inputs.ROOT)
+    baselines.prepare([job.cfg.data for job in jobs])
+    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
+    ledger = Ledger(inputs.ROOT.absolute())
+    ledger.close_dead()
+    ledger.deliver(DELIVERY_S)
+    ledger.close_silent(store)
+    command = shlex.join(["python", "-m", "sweep", *argv])
+    with SweepSession(ledger, store, command) as session:
+        gpus = 0 if jobs[0].cfg.trainer.device == "cpu" else found.gpus
+        return session.run(Console(), context, checked, gpus)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def help_text(config_dir: str | None) -> str:
+    """What --help prints: purpose, every group with its options, examples."""
+    lines = [
+        "usage: python -m sweep [GROUP=OPTION[,OPTION...]] [KEY=VALUE[,VALUE...]] ...",
+        "",
+        "Trains every combination of the choices given, and shows what each fine-tuning strategy",
+        "reaches and costs. Several values make a sweep. Without arguments, the standard",
+        "comparison freeze=attention,full,none runs on built-in data and model.",
+    ]
+    found = options(config_dir)
+    width = max(len(name) for names in found.values() for name in names) + 2
+    for group in found:
+        lines += ["", f"{group}="]
+        lines += [f"  {name:<{width}}{about}" for name, about in found[group].items()]
+    lines += [
+        "",
+        "options:",
+        "  --config-dir DIR   a folder laid out like conf/ with options of your own",
+        "  --keys             every KEY with its type, default and meaning",
+        "  --help             this text",
+        "",
+        "examples:",
+        "  python -m sweep freeze=attention,full,none",
+        "  python -m sweep freeze=none,full seed=0,1,2 optimizer.learning_rate=2e-5,1e-4",
+        "  python -m sweep data=csv data.path=my.tsv data.text_column=review",
+        "  python -m sweep.report report.language=ko   # the newest sweep's report, once more",
+        "  python -m sweep.plan freeze=none,full   what that would run and take; trains nothing",
+    ]
+    return "\n".join(lines)

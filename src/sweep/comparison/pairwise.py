@@ -1,0 +1,167 @@
+"""Every pair of strategies -> how large the difference is, and what can be claimed of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from sweep.base.words import Remark, Text
+from sweep.comparison import per_text_scores, significance
+from sweep.comparison.per_text_scores import Predictions, PredictionsError
+from sweep.comparison.results import Difference
+from sweep.config.schema import CompareConfig
+from sweep.runs.record import Record
+
+METRICS = ("accuracy", "f1")
+"""What strategies are tested on."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A chosen configuration with its stored predictions scored."""
+
+    label: str
+    seeds: tuple[int, ...]
+    scores: dict[str, np.ndarray]
+    """Per metric, (seeds, texts)."""
+
+    def pick(self, metric: str, seeds: Iterable[int]) -> np.ndarray:
+        """Rows of these seeds, in this order."""
+        return self.scores[metric][[self.seeds.index(seed) for seed in seeds]]
+
+
+def differences(scored: Sequence[Scored], split: str, options: CompareConfig) -> list[Difference]:
+    """Every pair of one group, for every metric.
+
+    Args:
+        scored: One per strategy.
+        split: Prefix of the metrics' names.
+        options: Margin and confidence.
+    """
+    return [
+        difference
+        for metric in METRICS
+        for difference in _of_metric(scored, f"{split}_{metric}", metric, options)
+    ]
+
+
+@dataclass(frozen=True)
+class _Test:
+    a: str
+    b: str
+    estimate: significance.Estimate
+    p_value: float
+    method: str
+    seeds: int
+    texts: int
+
+
+def _of_metric(
+    scored: Sequence[Scored], name: str, metric: str, options: CompareConfig
+) -> list[Difference]:
+    tests = [_test(a, b, metric) for a, b in combinations(scored, 2)]
+    adjusted = significance.holm([test.p_value for test in tests])
+    level = 1 - options.confidence
+    # The next step of Holm's procedure would ask this of what is still open.
+    open_level = level / max(sum(p > level for p in adjusted), 1)
+    found = []
+    for test, p in zip(tests, adjusted, strict=True):
+        half = test.estimate.half_width(options.confidence)
+        verdict = _verdict(test, half, p, options)
+        more = None
+        if verdict == "undecided":
+            more = significance.more_seeds(test.estimate, test.seeds, options.margin, open_level)
+        found.append(
+            Difference(
+                metric=name,
+                a=test.a,
+                b=test.b,
+                estimate=test.estimate.mean,
+                low=test.estimate.mean - half,
+                high=test.estimate.mean + half,
+                p_value=test.p_value,
+                p_adjusted=p,
+                verdict=verdict,
+                method=test.method,
+                more_seeds=more,
+                seeds=test.seeds,
+                texts=test.texts,
+            )
+        )
+    return found
+
+
+def _test(a: Scored, b: Scored, metric: str) -> _Test:
+    """Pair by seed, for the same seed draws the same head and the same order of texts."""
+    common = [seed for seed in a.seeds if seed in b.seeds]
+    seeds = min(len(a.seeds), len(b.seeds))
+    if len(common) >= 2:
+        left, right = a.pick(metric, common), b.pick(metric, common)
+        estimate, seeds = significance.paired(left, right), len(common)
+    elif seeds >= 2:
+        left, right = a.scores[metric], b.scores[metric]
+        estimate = significance.unpaired(left, right)
+    else:
+        left = a.pick(metric, common or a.seeds[:1])
+        right = b.pick(metric, common or b.seeds[:1])
+        estimate = significance.paired(left, right)
+    p_value, method = estimate.p_value(), "t over seeds and texts"
+    if seeds < 2:
+        method = "z over texts"
+        if metric == "accuracy":
+            p_value, method = significance.mcnemar(left[0], right[0]), "exact McNemar"
+    return _Test(a.label, b.label, estimate, p_value, method, seeds, left.shape[1])
+
+
+def _verdict(test: _Test, half: float, p: float, options: CompareConfig) -> str:
+    """What can be claimed; one seed says nothing about the next one, so then nothing can."""
+    mean = test.estimate.mean
+    if test.seeds < 2:
+        return "undecided"
+    if p <= 1 - options.confidence:
+        return "better" if mean > 0 else "worse"
+    # Two one-sided tests (Schuirmann 1987) would take the 90 % interval; this is the stricter one
+    # that is shown, so that a reader can check the word against the numbers.
+    if -options.margin < mean - half and mean + half < options.margin:
+        return "equivalent"
+    return "undecided"
+
+
+def score(tested: Mapping[str, Sequence[Record]], warnings: list[Text]) -> list[Scored]:
+    """Predictions of every strategy, on the test set that most runs share.
+
+    Args:
+        tested: Per strategy, its finished runs, one per seed.
+        warnings: Gets a remark per run that cannot be used.
+    """
+    runs = [(label, record) for label, records in tested.items() for record in records]
+    found: dict[int, Predictions] = {}
+    for index, (_, record) in enumerate(runs):
+        try:
+            found[index] = per_text_scores.read(Path(record.folder))
+        except PredictionsError as error:
+            warnings.append(Remark("untested.run", {"run": record.name, "problem": error.remark}))
+    counts = Counter(run.test_set for run in found.values())
+    shared = max(counts, key=lambda test_set: counts[test_set], default="")
+    kept: dict[str, dict[int, Predictions]] = {}
+    for index, run in found.items():
+        label, record = runs[index]
+        if run.test_set == shared:
+            own = kept.setdefault(label, {})
+            own[seed_of(record, len(own))] = run
+        else:
+            warnings.append(Remark("untested.texts", {"run": record.name}))
+    return [
+        Scored(label, tuple(own), per_text_scores.scores(list(own.values())))
+        for label, own in kept.items()
+    ]
+
+
+def seed_of(record: Record, default: int = 0) -> int:
+    """The seed that a run was made with."""
+    return int(record.params.get("seed", record.swept.get("seed", default)))

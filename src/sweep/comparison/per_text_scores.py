@@ -1,0 +1,71 @@
+"""Stored predictions of runs on one test set -> scores per text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sweep.base.words import Remark
+from sweep.comparison import significance
+
+
+class PredictionsError(Exception):
+    """A run's predictions cannot be used; the remark completes "its predictions ..."."""
+
+    def __init__(self, key: str, **values: str) -> None:
+        self.remark = Remark(f"untested.{key}", values)
+        super().__init__(str(self.remark))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One run on one split; all arrays hold texts, (rows,)."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+
+    @cached_property
+    def test_set(self) -> str:
+        """Checksum of rows and labels in order: the same for the same test set."""
+        content = "\x1f".join([*self.ids, *self.labels])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def read(folder: Path) -> Predictions:
+    """Read predictions.csv of a run.
+
+    Raises:
+        PredictionsError: It is missing, damaged or empty.
+    """
+    columns = ["id", "label", "prediction"]
+    try:
+        # As text throughout: a class may be called NA, or 01.
+        table = pd.read_csv(
+            folder / "predictions.csv", usecols=columns, dtype=str, keep_default_na=False
+        )
+    except OSError:
+        raise PredictionsError("missing") from None
+    except ValueError as error:  # pandas' errors are subclasses
+        reason = str(error).splitlines()[0]
+        raise PredictionsError("damaged", reason=reason) from None
+    if table.empty:
+        raise PredictionsError("empty")
+    return Predictions(*(table[name].to_numpy(object) for name in columns))
+
+
+def scores(runs: Sequence[Predictions]) -> dict[str, np.ndarray]:
+    """Score matrices of runs on the same test set, (runs, texts): `accuracy` and `f1`."""
+    stacked = np.concatenate([runs[0].labels, *(run.predictions for run in runs)])
+    codes = pd.factorize(stacked)[0].reshape(1 + len(runs), -1)
+    labels, predictions = codes[0], codes[1:]
+    return {
+        "accuracy": significance.accuracy_scores(labels, predictions),
+        "f1": np.stack([significance.macro_f1_scores(labels, row) for row in predictions]),
+    }

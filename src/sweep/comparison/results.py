@@ -1,0 +1,137 @@
+"""What is said of a sweep, as data: made by `compare` and `recommend`, shown by the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sweep.base.words import Remark, Text
+from sweep.runs.record import Record
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over replicates, with its 95 % interval if there are two or more."""
+
+    mean: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+    sd: float | None = field(default=None, compare=False)
+    """Sample standard deviation over replicates."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration: its replicates differ in nothing but the seed."""
+
+    name: str
+    strategy: str
+    trains: str
+    finished: int
+    failures: tuple[str, ...]
+    metrics: dict[str, Interval]
+    records: tuple[Record, ...] = field(default=(), compare=False, repr=False)
+    """The replicates, finished or not."""
+    group: str = ""
+    """Model and data, where a sweep has several: strategies are compared within a group only."""
+
+    @property
+    def label(self) -> str:
+        """The strategy, and its group if there are several; what `Difference` calls a and b."""
+        return f"{self.strategy} {self.group}".strip()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one pair of strategies shows in one metric: `a` minus `b`."""
+
+    metric: str
+    a: str
+    b: str
+    estimate: float
+    low: float
+    high: float
+    """Interval of this pair alone, at `Comparison.confidence`."""
+    p_value: float
+    p_adjusted: float
+    """Holm's correction over the pairs of the same metric."""
+    verdict: str
+    """`better`, `worse`, `equivalent` or `undecided`, said of a against b.
+
+    With one seed each it is always `undecided`: the p-value is then about the two trained models.
+    """
+    method: str
+    """`t over seeds and texts`; with one seed each `exact McNemar`, or `z over texts` for F1."""
+    more_seeds: int | None = None
+    """How many more seeds each would probably decide it; None when decided, beyond reach, or not
+    known because there is one seed only."""
+    seeds: int = 1
+    """Seeds of each side that went in, the smaller number if they differ."""
+    texts: int = 0
+    """Test texts that went in."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is reached without fine-tuning, on the same split."""
+
+    name: str
+    metrics: dict[str, float]
+    """test_accuracy, test_f1, or eval_* where there is no test split; runtime_s."""
+    predictions: tuple[str, ...] = ()
+    """Class name per row of the reported split, in its order."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which strategy to take, and why."""
+
+    strategy: str
+    configuration: str
+    cost: str
+    """What was made small: time, memory, parameters or checkpoint."""
+    margin: float
+    reason: Text
+    """One sentence with the numbers."""
+    rule: Text
+    """One sentence with the rule."""
+    candidates: tuple[str, ...] = ()
+    """Strategies that are not worse than the best by more than the margin, the cheapest first."""
+    provisional: bool = False
+    """One seed each: what holds for these trained models, and may not for the next ones."""
+    excluded: tuple[Text, ...] = ()
+    """Strategies above a limit, each with the limit and what it took."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of a sweep; made by `compare`, shown by `report`."""
+
+    rows: list[Row]
+    """Every configuration, in the order they were run."""
+    chosen: list[Row]
+    """One per strategy: the configuration that validation prefers."""
+    split: str
+    """`test`, or `eval` where there is no test split: the prefix of the metrics compared."""
+    differences: list[Difference]
+    """Every pair of chosen strategies, for accuracy and for macro-F1."""
+    baselines: list[Baseline]
+    warnings: list[Text]
+    """What must not be compared, and why: budgets, hardware, contention, one seed. `str` of each
+    is an English sentence, as of all remarks below."""
+    recommendation: Recommendation | None
+    """None when nothing finished, when nothing keeps the limits, or with several groups."""
+    recommendations: dict[str, Recommendation] = field(default_factory=dict)
+    """Per group of model and data; its name is empty when there is one group."""
+    metric: str = "test_accuracy"
+    """What verdicts in words and the recommendation are about."""
+    margin: float = 0.01
+    confidence: float = 0.95
+    budgets: dict[str, int] = field(default_factory=dict)
+    """Per strategy label, how many configurations validation had to choose from."""
+    choice: Text = ""
+    """One sentence on how each strategy's configuration was chosen; empty without a choice."""
+    reasons: dict[str, Remark] = field(default_factory=dict)
+    """Per strategy label, one line on why it is faster than the others, or is not."""
+    uses: dict[str, Remark] = field(default_factory=dict)
+    """Per strategy label, when to take it, as far as this sweep shows."""

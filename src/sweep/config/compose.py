@@ -1,0 +1,317 @@
+"""Command line -> checked jobs: composes the configuration of every run with Hydra.
+
+Every job is composed before the first one starts, and all mistakes are reported together. Only
+Hydra, OmegaConf and the schema are imported here, so that an error shows within a second.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from sweep.config import checks, launchers, schema
+from sweep.config.checks import value_at
+from sweep.config.launchers import Launch
+from sweep.config.overrides import LAUNCHER, LAUNCHER_KEYS, OPEN, parse, value_of, wrong_type
+from sweep.config.schema import SWEEP_WIDE, Config, ConfigError, keys
+
+GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
+Axes = dict[str, list[Override]]
+"""Per key, the overrides to try, in the order typed; one entry for what does not vary."""
+Bases = dict[tuple[str, ...], DictConfig | None]
+"""Composed configuration per choice of groups, None for one that failed: composing is slow."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be: its overrides as typed, the ones that vary in the sweep, and its config."""
+
+    overrides: tuple[str, ...]
+    swept: dict[str, str]
+    cfg: Config
+    launch: Launch = Launch()
+    """The same for all jobs of a sweep."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run, from the strategy and whatever else was swept."""
+        others = [f"{k}={v}" for k, v in self.swept.items() if k != "freeze"]
+        return " ".join([self.cfg.freeze.name, *others])
+
+
+def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
+    """Expand the command line into jobs; what would be one and the same run comes once.
+
+    Args:
+        overrides: As typed; `key=a,b` sweeps.
+        config_dir: A folder laid out like `conf/`, searched first.
+
+    Raises:
+        ConfigError: With all mistakes of all jobs.
+    """
+    errors: list[str] = []
+    bases: Bases = {}
+    with initialized(config_dir):
+        axes, launch = _axes(overrides, config_dir, bases, errors)
+        jobs = [replace(job, launch=launch) for job in _jobs(axes, bases, errors)]
+    errors += launchers.check(launch, jobs[0].cfg) if jobs else []
+    errors += _duplicate_errors(jobs)
+    if errors:
+        raise ConfigError(*errors)
+    return jobs
+
+
+def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
+    """Per group, its options and what the first line of each file says about it."""
+    with initialized(config_dir):
+        return {
+            group: {name: _summary(group, name) for name in _names(group)}
+            for group in (*GROUPS, LAUNCHER)
+        }
+
+
+class _ConfigDirPlugin(SearchPathPlugin):
+    """Puts the folder given with --config-dir in front of the built-in configuration."""
+
+    folder: str | None = None
+
+    def manipulate_search_path(self, search_path: Any) -> None:
+        if self.folder:
+            search_path.prepend(provider="command-line", path=f"file://{self.folder}")
+
+
+@contextmanager
+def initialized(config_dir: str | None) -> Iterator[None]:
+    """Let Hydra read `conf/`, behind a folder of the user's, as long as the block lasts."""
+    if config_dir is not None and not os.path.isdir(config_dir):
+        raise ConfigError(
+            f"--config-dir {config_dir!r} is not a folder. Give one that is laid out like conf/."
+        )
+    schema.register()
+    _ConfigDirPlugin.folder = os.path.abspath(config_dir) if config_dir else None
+    Plugins.instance().register(_ConfigDirPlugin)
+    GlobalHydra.instance().clear()
+    with initialize_config_module("sweep.conf", version_base="1.3"):
+        yield
+
+
+def _axes(
+    overrides: Sequence[str], config_dir: str | None, bases: Bases, errors: list[str]
+) -> tuple[Axes, Launch]:
+    """The axes of the command line, behind the sweep that the configuration itself asks for.
+
+    The launcher's keys are not among them: they say how runs are started, not what they compute.
+    """
+    groups = {group: partial(_choices, group) for group in (*GROUPS, LAUNCHER)}
+    typed = parse(overrides, groups, _loader(), errors)
+    own = _launcher_overrides(typed, errors)
+    fixed = _fixed_groups(typed)
+    try:
+        starter = [str(o.input_line) for o in own.get(LAUNCHER, [])]
+        cfg = _compose([*fixed, *starter], return_hydra_config=True)
+    except ConfigError as error:
+        raise ConfigError(*errors, *error.messages) from None
+    launch = launchers.choose(cfg, own, config_dir, errors)
+    params = cfg.hydra.sweeper.get("params") or {}
+    with open_dict(cfg):
+        del cfg["hydra"]
+    bases[fixed] = copy.deepcopy(cfg)
+    default = parse([f"{key}={value}" for key, value in params.items()], groups, _loader(), errors)
+    return _accepted(default | typed, cfg, errors), launch
+
+
+def _launcher_overrides(typed: Axes, errors: list[str]) -> Axes:
+    """Take those of the launcher out of the others; it is one for the whole sweep."""
+    own = {k: typed.pop(k) for k in list(typed) if k == LAUNCHER or k.startswith(LAUNCHER_KEYS)}
+    errors += [_sweep_wide(key, values) for key, values in own.items() if len(values) > 1]
+    return {key: values for key, values in own.items() if len(values) == 1}
+
+
+def _fixed_groups(axes: Axes) -> tuple[str, ...]:
+    return _groups([values[0] for values in axes.values() if len(values) == 1])
+
+
+def _groups(line: Sequence[Override]) -> tuple[str, ...]:
+    """The choices of groups among overrides, in one order, to look them up in `bases`."""
+    found = {o.key_or_group: str(o.input_line) for o in line}
+    return tuple(found[group] for group in GROUPS if group in found)
+
+
+def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
+    """The axes without those that the schema refuses, so that all others can be checked still."""
+    accepted = {}
+    for key, values in axes.items():
+        if len(values) > 1 and key.partition(".")[0] in SWEEP_WIDE:
+            errors.append(_sweep_wide(key, values))
+            continue
+        own = values if key not in GROUPS else []
+        refused = [(value, reason) for value in own if (reason := _apply(scratch, value))]
+        errors += [wrong_type(value, reason) for value, reason in refused]
+        if not refused:
+            accepted[key] = values
+    return accepted
+
+
+def _sweep_wide(key: str, values: Sequence[Override]) -> str:
+    typed = ",".join(value_of(value) for value in values)
+    return f"{key}={typed} holds for a whole sweep. Give it one value."
+
+
+def _jobs(axes: Axes, bases: Bases, errors: list[str]) -> list[Job]:
+    varying = {key for key, values in axes.items() if len(values) > 1} | {"freeze"} & set(axes)
+    damaged = bool(errors)
+    jobs: dict[str, Job] = {}
+    for line in product(*axes.values()):
+        before = len(errors)
+        cfg = _job_config(line, bases, errors)
+        if cfg is None:
+            continue
+        # What was left out for a mistake cannot be held against the values that are there.
+        whole = not damaged and len(errors) == before
+        errors += checks.check(cfg) if whole else checks.check_values(cfg)
+        swept = {o.key_or_group: value_of(o) for o in line if o.key_or_group in varying}
+        jobs.setdefault(repr(cfg), Job(tuple(str(o.input_line) for o in line), swept, cfg))
+    return list(jobs.values())
+
+
+def _job_config(line: tuple[Override, ...], bases: Bases, errors: list[str]) -> Config | None:
+    groups = _groups(line)
+    try:
+        if groups not in bases:
+            bases[groups] = None
+            bases[groups] = _compose(groups)
+        if bases[groups] is None:
+            return None
+        cfg = copy.deepcopy(cast(DictConfig, bases[groups]))
+        for override in line:
+            if override.key_or_group not in GROUPS:
+                _apply(cfg, override)
+        return _to_object(cfg, errors)
+    except ConfigError as error:
+        errors += error.messages
+        return None
+
+
+def _to_object(cfg: DictConfig, errors: list[str]) -> Config:
+    """Resolve; a key that has no value is reported and given one, so that others are checked."""
+    for key in keys():
+        try:
+            missing = OmegaConf.select(cfg, key, throw_on_resolution_failure=True) is None
+            if not (missing and OmegaConf.is_missing(*_parent(cfg, key))):
+                continue
+            errors.append(f"{key} is required. Set it with {key}=VALUE.")
+        except OmegaConfBaseException as error:
+            reason = _plain(error).partition(" full_key:")[0]
+            reason = reason.removeprefix("ConfigError raised while resolving interpolation: ")
+            errors.append(f"{key} has no value: {reason}. Set it with {key}=VALUE.")
+        OmegaConf.update(cfg, key, PLACEHOLDERS.get(key, value_at(Config(), key)))
+    return cast(Config, OmegaConf.to_object(cfg))
+
+
+PLACEHOLDERS = {
+    "data.name": "missing",
+    "model.name": "missing",
+    "model.name_or_path": "missing",
+    "freeze.name": "missing",
+    "optimizer.optim": "sgd",
+    "tracking.uri": None,
+}
+"""Stand in for required keys that are not set."""
+
+
+def _parent(cfg: DictConfig, key: str) -> tuple[Any, str]:
+    parent, _, name = key.rpartition(".")
+    return (OmegaConf.select(cfg, parent) if parent else cfg), name
+
+
+def _apply(cfg: DictConfig, override: Override) -> str:
+    """Set a value as Hydra does; returns what is wrong with it, or an empty string."""
+    key = override.key_or_group
+    if key.startswith("model.parts.") and cfg.model.parts is None:
+        return "the model has no parts of its own; set model.parts={head: PATTERN, ...}"
+    value, is_open = override.value(), f"{key}.".startswith(OPEN)
+    if key == "model.parts" and cfg.model.parts is None and isinstance(value, dict):
+        cfg.model.parts = {}  # for OmegaConf cannot merge into null
+    try:
+        OmegaConf.update(cfg, key, value, merge=True, force_add=is_open)
+    except OmegaConfBaseException as error:
+        return _plain(error)
+    return ""
+
+
+def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
+    chosen = [group for group in groups if group != "experiment=null"]  # that is the default
+    try:
+        return cast(DictConfig, compose("config", chosen, return_hydra_config))
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        asked = f" ({' '.join(groups)})" if groups else ""
+        raise ConfigError(
+            f"The configuration{asked} cannot be composed: {_plain(error.__cause__ or error)}."
+            " Correct the YAML file of that option."
+        ) from None
+
+
+def _plain(error: BaseException) -> str:
+    """An error of Hydra or OmegaConf in one line, without their bookkeeping."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    kept = [line for line in lines if not line.startswith(("reference_", "object_type"))]
+    return " ".join(kept).rstrip(".")
+
+
+def _duplicate_errors(jobs: list[Job]) -> list[str]:
+    """Two YAML files that claim one strategy name would be merged in every table."""
+    owners: dict[str, set[str]] = {}
+    for job in jobs:
+        option = dict(text.split("=", 1) for text in job.overrides).get("freeze", "")
+        owners.setdefault(job.cfg.freeze.name, set()).add(option)
+    return [
+        f"freeze={','.join(sorted(found))}: these options share the name {name!r}."
+        " Give each strategy's YAML its own `name`."
+        for name, found in owners.items()
+        if len(found) > 1
+    ]
+
+
+def _loader() -> Any:
+    return GlobalHydra.instance().config_loader()
+
+
+def _choices(group: str) -> list[str]:
+    return [*_names(group), *(["null"] if group == "experiment" else [])]
+
+
+def _names(group: str) -> list[str]:
+    return [name for name in _loader().get_group_options(group) if not name.startswith("_")]
+
+
+def _summary(group: str, name: str) -> str:
+    """First comment line of an option file that is not a Hydra directive."""
+    for source in _loader().get_sources():
+        ours = source.scheme() == "file" or source.path == "sweep.conf"
+        if ours and source.is_config(f"{group}/{name}"):
+            folder = Path(__file__).parents[1] / "conf"
+            if source.scheme() == "file":
+                folder = Path(source.path)
+            elif not folder.is_dir():  # an editable install keeps conf/ at the top of the checkout
+                folder = Path(__file__).parents[3] / "conf"
+            lines = (folder / group / f"{name}.yaml").read_text("utf-8").splitlines()
+            comments = [line[1:].strip() for line in lines if line.startswith("#")]
+            return next((c for c in comments if c and not c.startswith("@")), "")
+    return "comes with Hydra or a plugin of it" if group == LAUNCHER else ""

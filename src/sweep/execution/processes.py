@@ -1,0 +1,119 @@
+"""Processes of their own for checks and runs, forked from the server with the libraries loaded.
+
+That takes a tenth of a second; loading torch, transformers and MLflow anew would take many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import psutil
+
+from sweep.config.schema import Config, ConfigError
+from sweep.execution import faults
+from sweep.execution.forkserver import Context
+from sweep.execution.worker import Preflight, preflight_worker
+
+
+def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Preflight:
+    """Check every configuration against its real model, without weights.
+
+    Args:
+        context: From `start_server`.
+        configs: Each with its number of labels.
+
+    Returns:
+        How many GPUs there are, and the size of every configuration.
+
+    Raises:
+        ConfigError: With the mistakes of all configurations.
+    """
+    # Seeds and rates do not matter here, and a wide sweep has many of them.
+    kinds = [repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)) for c, n in configs]
+    unique = dict(zip(kinds, configs, strict=True))
+    process, connection = start(context, preflight_worker, list(unique.values()))
+    try:
+        found: Preflight = connection.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(
+            f"models could not be checked: {faults.death(process.exitcode)}"
+        ) from None
+    finally:
+        end(process, connection)
+    if found.errors:
+        raise ConfigError(*found.errors)
+    sizes = dict(zip(unique, found.sizes, strict=True))
+    return replace(found, sizes=[sizes[kind] for kind in kinds])
+
+
+def _limits(cfg: Config) -> tuple[object, ...]:
+    return cfg.data.max_length, cfg.optimizer.layer_decay
+
+
+def start(context: Context, worker: Callable[..., None], argument: Any) -> tuple[Any, Connection]:
+    """Start `worker(connection, argument)`; returns the process and what it sends through."""
+    try:
+        return _start(context, worker, argument)
+    except (EOFError, OSError):  # the server was killed; the next start makes a new one
+        return _start(context, worker, argument)
+
+
+def _start(context: Context, worker: Callable[..., None], argument: Any) -> tuple[Any, Connection]:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_in_folder, args=(os.getcwd(), worker, theirs, argument), daemon=True
+    )
+    try:
+        process.start()
+    finally:
+        theirs.close()
+    process.born = _born(process.pid)  # type: ignore[attr-defined]
+    return process, ours
+
+
+def _born(pid: int | None) -> float:
+    """When a process was made, by its own machine's count; 0 when it is over already."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def end(process: Any, connection: Connection | None) -> None:
+    """Wait for a process that is over; one that is not within seconds is killed."""
+    process.join(timeout=5)
+    kill(process)
+    if connection is not None:
+        connection.close()
+
+
+def kill(process: Any) -> None:
+    """Kill a process, also one that multiprocessing takes for dead because its server is."""
+    _signal(process, signal.SIGKILL)
+    process.join()
+
+
+def ask_to_stop(process: Any) -> None:
+    """Send SIGTERM to a process that may just have ended."""
+    _signal(process, signal.SIGTERM)
+
+
+def _signal(process: Any, number: signal.Signals) -> None:
+    """Signal a process, but not another one that has got its number since."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = psutil.Process(process.pid)
+        if found.create_time() == process.born:
+            found.send_signal(number)
+
+
+def _in_folder(folder: str, worker: Callable[..., None], *arguments: Any) -> None:
+    """Relative paths mean the same as in the parent, which may have moved since it started."""
+    os.chdir(folder)
+    worker(*arguments)

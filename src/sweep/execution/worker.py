@@ -1,0 +1,182 @@
+"""The process of one run: claims key and folder, trains, and leaves a truthful record.
+
+Everything printed goes to run.log. What the parent has to know goes through a pipe: steps as
+tuples while training, an `Outcome` last of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from filelock import Timeout
+
+from sweep.base import environment
+from sweep.base.device import precision_and_device
+from sweep.base.words import Remark
+from sweep.config.schema import Config, ConfigError
+from sweep.execution import contention, faults
+from sweep.runs import liveness
+from sweep.runs.estimate import Size
+from sweep.runs.ledger import Ledger
+from sweep.runs.record import Record, RunSpec, artifacts, first_tags, unfinished, write_record
+from sweep.runs.run import preflight, run
+from sweep.strategies.freeze import FreezeReport
+from sweep.tracking.outbox import Outbox
+from sweep.training.stopping import Stopped, StopRequest
+
+DELIVERY_S = 10.0
+"""How long a finished run waits for a store that is away; the rest is delivered when the sweep ends
+or another one starts."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    record: Record | None
+    """None when another process trains the same key, or has just finished it."""
+    cause: str = ""
+    """Of a failure; see `faults`."""
+    disk_full: bool = False
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is known before anything is trained."""
+
+    errors: list[str]
+    """The mistakes of all configurations."""
+    gpus: int
+    sizes: list[Size]
+    """One per configuration, as long as there are no mistakes."""
+
+
+def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) -> None:
+    """Check all configurations, and send a `Preflight`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    import torch
+
+    errors: list[str] = []
+    sizes: list[Size] = []
+    for cfg, num_labels in configs:
+        try:
+            sizes.append(_size(cfg, preflight(cfg, num_labels)))
+        except ConfigError as error:
+            errors += error.messages
+    with contextlib.suppress(OSError):  # the sweep is gone
+        connection.send(Preflight(errors, torch.cuda.device_count(), sizes))
+
+
+def _size(cfg: Config, report: FreezeReport) -> Size:
+    from sweep.training import cost
+
+    precision, device = precision_and_device(cfg.trainer)
+    return Size(
+        trainable_params=report.trainable_params,
+        total_params=report.total_params,
+        flops_per_token=cost.flops(report, 1.0),
+        precision=precision,
+        device=environment.device_name(device),
+    )
+
+
+def run_worker(connection: Connection, spec: RunSpec) -> None:
+    """Do one run and send its outcome."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    stop = StopRequest()
+    stop.listen()
+    if spec.device is not None:
+        _show_only(spec.device)
+    ledger = Ledger(spec.root)
+    try:
+        with ledger.lock(spec.key).acquire(timeout=0):
+            if spec.cfg.resume and ledger.finished(spec.key, spec.cfg.trainer.save_model):
+                connection.send(Outcome(None))
+                return
+            connection.send(_claimed_run(connection, spec, ledger, stop))
+    except Timeout:
+        connection.send(Outcome(None))
+
+
+def _claimed_run(
+    connection: Connection, spec: RunSpec, ledger: Ledger, stop: StopRequest
+) -> Outcome:
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    _redirect_output(spec.folder / "run.log")
+    with liveness.claim(spec.folder), ExitStack() as stack:
+        box = Outbox(spec.folder, spec.store)
+        box.create(spec.name, first_tags(spec))
+        ledger.add(spec.key, spec.folder)
+        box.start()
+        device = "cpu" if spec.device is None else f"cuda{spec.device}"
+        here = stack.enter_context(contention.present(device))
+        stack.enter_context(liveness.heartbeat(spec.folder, box))
+        outcome = _attempt(connection, spec, box, stop)
+        record = outcome.record
+        assert record is not None
+        if here.contended:
+            record.tags["timing_contended"] = "true"
+        return _close(spec, box, outcome)
+
+
+def _attempt(connection: Connection, spec: RunSpec, box: Outbox, stop: StopRequest) -> Outcome:
+    def progress(metrics: dict[str, float], step: int, steps: int) -> None:
+        try:
+            connection.send((metrics, step, steps))
+        except OSError:  # the parent is gone, and with it whoever wants the result now
+            stop.ask()
+
+    try:
+        return Outcome(run(spec, box, progress, stop))
+    except Stopped as reason:
+        return Outcome(unfinished(spec, "KILLED", str(reason)))
+    except BaseException as error:
+        traceback.print_exc()
+        cause = faults.cause_of(error)
+        record = unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
+        return Outcome(record, cause, faults.is_disk_full(error))
+
+
+def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
+    """Write the record, then tell the store all that is left, the status last of all."""
+    record = outcome.record
+    assert record is not None
+    if box.refused:
+        record.notes.append(str(Remark("note.refused", {"count": len(box.refused)})))
+        print(*box.refused, sep="\n", flush=True)
+    try:
+        write_record(record, spec.folder)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        box.describe(tags={k: v for k, v in record.tags.items() if k == "timing_contended"})
+        box.upload(artifacts(spec.folder))
+        box.finish(record.status, record.reason)
+        box.close(DELIVERY_S)
+        record.run_id = box.run_id
+        write_record(record, spec.folder)
+    except OSError as error:  # a full disk: the parent is told at least
+        reason = record.reason or str(Remark("end.unwritten", {"error": str(error)}))
+        failed = replace(record, status="FAILED", reason=reason)
+        return Outcome(failed, faults.OTHER, faults.is_disk_full(error))
+    return replace(outcome, record=record)
+
+
+def _show_only(number: int) -> None:
+    """Hide all GPUs but one from this process; counted among those that it may see now."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # read when CUDA starts, which it has not
+    os.environ["CUDA_VISIBLE_DEVICES"] = given.split(",")[number] if given else str(number)
+
+
+def _redirect_output(log: Path) -> None:
+    """Send stdout and stderr of this process, native libraries included, to a file."""
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)

@@ -1,0 +1,270 @@
+"""Outputs of the frozen lower part, computed once and shared by all runs that have it in common.
+
+What decides them is hashed into their name: the tokens, every frozen weight below the cut, the
+model's configuration, precision, device, threads and versions. Seeds, rates and heads do not
+matter, so all runs of a sweep with one prefix read one file. Whether a cut model computes the same
+as the whole one is tried on a few texts in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sweep.base import cache
+from sweep.base.device import precision_and_device
+from sweep.base.words import Remark, Text
+from sweep.config.schema import Config
+from sweep.data.encode import Tokens
+from sweep.features.cut import (
+    Cut,
+    CutError,
+    Level,
+    States,
+    attention_of,
+    first_token_alone,
+    layer_form,
+    levels_of,
+    pooled_form,
+    stopped_at,
+)
+from sweep.features.frozen_part import FrozenPart, keys
+from sweep.features.payoff import no_room, why_not
+from sweep.models import cpu_kernels
+from sweep.models.pretrained import Loaded
+from sweep.strategies.freeze import FreezeReport
+
+TOLERANCE = {"fp32": 1e-3}
+LOOSE = 0.1
+"""Largest difference of a logit, in units of how far the texts' logits lie apart; with 8 bits of
+mantissa another batch gives other last bits."""
+
+
+class NoRoomError(Exception):
+    """Disk or memory would not hold the features; the message says what they take."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What became of the frozen part of a run."""
+
+    cut: Cut | None = None
+    """None trains the model as it is."""
+    state: str = "off"
+    """`built` by this run, `shared` with the one that built it, or `off`."""
+    runtime_s: float = 0.0
+    """Seconds of computing the features; 0 when another run has done it."""
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(
+    model: nn.Module,
+    loaded: Loaded,
+    report: FreezeReport,
+    tokens: Tokens,
+    cfg: Config,
+    sharing: int = 1,
+) -> Features:
+    """Features of the frozen part, if there is one and they pay; else why not.
+
+    Args:
+        model: With its strategy applied; left cut.
+        loaded: Its parts and tokenizer.
+        report: What trains.
+        tokens: What it reads.
+        cfg: The run.
+        sharing: How many runs of the sweep have this frozen part and these texts.
+    """
+    cpu_kernels.speed_up(model, cfg.trainer)  # features have to be what the Trainer would compute
+    part = FrozenPart(model, loaded, report, tokens, cfg)
+    levels = levels_of(model, report)
+    reason = why_not(part, levels, sharing)
+    if reason is not None:
+        return _none(reason) if reason else Features()
+    cut = Cut(model, loaded.parts, levels, left=loaded.tokenizer.padding_side == "left")
+    device = precision_and_device(cfg.trainer)[1]
+    if part.device.type != device:  # where the Trainer would put it
+        model.to(device)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        runtime_s = _fill(cut, part)
+        _check(cut, part)
+    except (CutError, NoRoomError, cache.CacheError) as error:
+        cut.use_level(None)
+        return _none(str(error))
+    except Exception as error:  # a model's own code may take a cut in any way
+        cut.use_level(None)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return _none(Remark("note.no_cut", {"reason": reason}))
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    cut.use(1)
+    return Features(cut, "built" if runtime_s else "shared", runtime_s)
+
+
+def _none(reason: Text) -> Features:
+    return Features(notes=[str(Remark("note.features", {"reason": reason}))])
+
+
+def _fill(cut: Cut, part: FrozenPart) -> float:
+    """Get the states of every level, the lowest first, so that each starts from the one below.
+
+    Returns:
+        Seconds that this process computed.
+    """
+    key, runtime_s = keys(part), 0.0
+    for level in sorted(set(cut.levels), key=lambda level: (level.layers, level.pooled)):
+        if level.layers:
+            level = _find_form(cut, level, part)
+            make = partial(_make, cut=cut, level=level, part=part, key=key)
+            limit_mib = part.cfg.trainer.cache_limit_mib
+            found = cache.get_or_make("features", key(level), make, limit_mib)
+            cut.use_level(None)
+            _keep(found, cut, level, part)
+            runtime_s += found.built_s
+    return runtime_s
+
+
+def _find_form(cut: Cut, level: Level, part: FrozenPart) -> Level:
+    """See what the output at a level looks like; a head that needs all tokens lowers the level."""
+    batch = {name: values for name, values in part.sample().items() if name != "row"}
+    with part.precision():
+        if level.pooled:
+            try:
+                cut.forms[level.name] = pooled_form(part.model, batch)
+                return level
+            except CutError:
+                plain = Level(level.layers)
+                cut.levels = [plain if own == level else own for own in cut.levels]
+                level = plain
+        if len(part.layers) < level.layers:
+            raise CutError("its layers are not modules of their own")
+        cut.forms[level.name] = layer_form(part.model, part.module(level), batch)
+    return level
+
+
+def _keep(found: cache.Found, cut: Cut, level: Level, part: FrozenPart) -> None:
+    ends = None if level.pooled else part.ends
+    dtype = getattr(torch, found.info["dtype"])
+    cut.states[level.name] = States(found.arrays["states"], ends, dtype)
+
+
+def _make(
+    draft: cache.Draft, cut: Cut, level: Level, part: FrozenPart, key: Callable[[Level], str]
+) -> dict[str, Any]:
+    """Compute the states of a level, from those of the highest one below it that are there."""
+    if (reason := no_room(part, level)) is not None:
+        raise NoRoomError(str(reason))
+    block = _block_to_shorten(cut, level, part)  # before a cut, whose states need not be fp32
+    exact = part.cfg.trainer.feature_dtype == "fp32"
+    for layers in range(level.layers - (not level.pooled), 0, -1) if exact else ():
+        lower = Level(layers)
+        if (found := cache.get("features", key(lower))) is not None:
+            _find_form(cut, lower, part)
+            _keep(found, cut, lower, part)
+            cut.use_level(lower)
+            break
+    return _compute(draft, cut, level, part, block)
+
+
+def _compute(
+    draft: cache.Draft, cut: Cut, level: Level, part: FrozenPart, block: nn.Module | None
+) -> dict[str, Any]:
+    """Run the frozen part over all rows, texts of one length together."""
+    ends = part.ends
+    states: np.ndarray | None = None
+    dtype = torch.float32
+    for batch, rows in part.batches():
+        cut.load(batch.pop("row"), batch["input_ids"].shape[1], part.device)
+        with part.precision(), first_token_alone(block) if block else nullcontext():
+            found = _outputs(cut, level, part, batch)
+        dtype = found.dtype
+        values = _stored(found, part.cfg)
+        if states is None:
+            count = len(ends) - 1 if level.pooled else int(ends[-1])
+            states = draft.array("states", values.dtype, (count, values.shape[-1]))
+        _place(states, values, rows, None if level.pooled else ends, cut.left)
+    return {"dtype": str(dtype).removeprefix("torch."), "level": level.name}
+
+
+def _outputs(
+    cut: Cut, level: Level, part: FrozenPart, batch: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """States at a level for a batch."""
+    with torch.inference_mode(), stopped_at(part.module(level)) as outputs:
+        part.model(**batch)
+    return cut.forms[level.name].unwrap(outputs[0])
+
+
+def _block_to_shorten(cut: Cut, level: Level, part: FrozenPart) -> nn.Module | None:
+    """The attention after which the first token alone matters, if it does: tried on a few texts.
+
+    A feed-forward block less is a tenth of the work for six layers.
+    """
+    if not level.pooled or not part.layers:
+        return None
+    block = attention_of(part.layers[-1], part.model, part.loaded.parts)
+    if block is None:
+        return None
+    batch = {name: values for name, values in part.sample().items() if name != "row"}
+    whole = _outputs(cut, level, part, batch)  # in fp32, where a difference shows
+    try:
+        with first_token_alone(block):
+            short = _outputs(cut, level, part, batch)
+    except Exception:  # a model's own code may take this in any way
+        return None
+    close = whole.shape == short.shape and torch.allclose(whole, short, rtol=1e-4, atol=1e-5)
+    return block if close else None
+
+
+def _place(
+    states: np.ndarray, values: np.ndarray, rows: list[int], ends: np.ndarray | None, left: bool
+) -> None:
+    if ends is None:
+        states[rows] = values
+        return
+    for row, line in zip(rows, values, strict=True):
+        count = ends[row + 1] - ends[row]
+        states[ends[row] : ends[row + 1]] = line[-count:] if left else line[:count]
+
+
+def _stored(found: torch.Tensor, cfg: Config) -> np.ndarray:
+    """As it goes into the file; what is computed in bf16 needs no more bits."""
+    if cfg.trainer.feature_dtype == "bf16" or found.dtype == torch.bfloat16:
+        return found.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
+    return found.float().cpu().numpy()
+
+
+def _check(cut: Cut, part: FrozenPart) -> None:
+    """Compare the cut model with the whole one.
+
+    Raises:
+        CutError: They give different logits.
+    """
+    batch = part.sample()
+    rows = batch.pop("row")
+    precision, _ = precision_and_device(part.cfg.trainer)
+    exact = part.cfg.trainer.feature_dtype == "fp32"
+    tolerance = TOLERANCE.get(precision, LOOSE) if exact else LOOSE
+    with torch.no_grad(), part.precision():
+        cut.use_level(None)
+        whole = part.model(**batch).logits.float()
+        apart = float((whole - whole.mean(0)).abs().max())
+        allowed = tolerance * max(apart, 0.01 * float(whole.abs().max()))
+        for level in set(cut.levels):
+            cut.use_level(level)
+            cut.load(rows, batch["input_ids"].shape[1], part.device)
+            off = float((part.model(**batch).logits.float() - whole).abs().max())
+            if not off <= allowed:
+                raise CutError(
+                    f"the model cannot be cut at {level.name} (a logit differs by {off:.2g})"
+                )

@@ -1,0 +1,320 @@
+"""A model whose frozen lower part is not computed: stored states take the place of its output.
+
+Modules are found through the parts of the model; nothing about an architecture is written here.
+Only `forward` of modules is replaced, so parameters, checkpoints and saved models stay whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sweep.models.pretrained import Parts
+from sweep.strategies import adapters
+from sweep.strategies.freeze import FreezeReport, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POOLED = "pooled"
+Forward = Callable[..., Any]
+
+
+class CutError(RuntimeError):
+    """This model cannot be cut there; the message says why."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is frozen from the bottom up while a stage lasts."""
+
+    layers: int
+    """How many layers, from the lowest; 0 when there is nothing to be saved."""
+    pooled: bool = False
+    """The whole backbone is frozen, and the head alone trains."""
+
+    @property
+    def name(self) -> str:
+        """For keys and messages."""
+        return POOLED if self.pooled else f"layer {self.layers}"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a module hands on its states."""
+
+    output: type | None = None
+    """Class of a backbone's output; None for the output of a layer."""
+    pooler: bool = False
+    """The head reads the pooled output, and not the first token."""
+    beside: int = 0
+    """How many other values a layer returns after its states, all of them unused."""
+
+    def wrap(self, states: torch.Tensor) -> Any:
+        """An output that holds these states where the rest of the model looks for them."""
+        if self.output is not None:
+            sequence = states[:, None]
+            return self.output(
+                last_hidden_state=sequence, **{"pooler_output": states} if self.pooler else {}
+            )
+        return (states, *[None] * self.beside) if self.beside else states
+
+    def unwrap(self, output: Any) -> torch.Tensor:
+        """The states in an output; of a backbone, one vector per text."""
+        if self.output is None:
+            return states_of(output)
+        found: torch.Tensor = output["pooler_output"] if self.pooler else states_of(output)[:, 0]
+        return found
+
+
+@dataclass(frozen=True)
+class States:
+    """Output of the frozen part for every row of all splits."""
+
+    values: np.ndarray
+    """(rows, width) for vectors, (tokens, width) for sequences; bf16 as uint16."""
+    ends: np.ndarray | None
+    """(rows + 1,), where the tokens of each row begin; None for vectors."""
+    dtype: torch.dtype
+    """What the model computes there."""
+
+    def batch(self, rows: Sequence[int], tokens: int, left: bool) -> torch.Tensor:
+        """(texts, width), or (texts, tokens, width) with zeros for padding."""
+        width = self.values.shape[-1]
+        if self.ends is None:
+            found = self.values[rows]
+        else:
+            found = np.zeros((len(rows), tokens, width), self.values.dtype)
+            for line, row in zip(found, rows, strict=True):
+                own = self.values[self.ends[row] : self.ends[row + 1]]
+                line[tokens - len(own) if left else 0 :][: len(own)] = own
+        tensor = torch.from_numpy(found)
+        if found.dtype == np.uint16:
+            tensor = tensor.view(torch.bfloat16)
+        return tensor.to(self.dtype)
+
+
+@dataclass
+class Cut:
+    """The cut of one model, stage by stage."""
+
+    model: nn.Module
+    parts: Parts
+    levels: list[Level]
+    """One per stage of unfreezing."""
+    states: dict[str, States] = field(default_factory=dict)
+    """By the name of the level."""
+    left: bool = False
+    """Batches are padded on the left."""
+    forms: dict[str, Form] = field(default_factory=dict)
+    """By the name of the level."""
+    _level: Level | None = None
+    _batch: torch.Tensor | None = None
+
+    def use(self, stage: int) -> None:
+        """Cut where the frozen part of this stage ends, or not at all."""
+        self.use_level(self.levels[stage - 1])
+
+    def use_level(self, level: Level | None) -> None:
+        """Replace the forward passes below a level; None computes everything again."""
+        for module in self.model.modules():
+            if isinstance(module.__dict__.get("forward"), _Stored):
+                del module.forward
+        self._level = level if level and level.layers and level.name in self.states else None
+        if self._level is None:
+            return
+        skipped = (
+            [backbone(self.model)]
+            if self._level.pooled
+            else layer_modules(self.model, self.parts)[: self._level.layers]
+        )
+        form = self.forms[self._level.name]
+        for module in skipped:
+            module.forward = _Stored(self, form)
+
+    def load(self, rows: torch.Tensor, tokens: int, device: torch.device) -> None:
+        """Fetch the states of a batch, before the model is called with it."""
+        if self._level is not None:
+            states = self.states[self._level.name]
+            self._batch = states.batch(rows.tolist(), tokens, self.left).to(device)
+
+    def computes(self, tensor: Tensor, stage: int) -> bool:
+        """Whether a tensor takes part in a forward pass of a stage."""
+        level = self.levels[stage - 1]
+        if level.name not in self.states:
+            return True
+        if level.pooled:
+            return not in_backbone(self.model, tensor.name)
+        return tensor.depth > level.layers or tensor.is_head
+
+    @property
+    def current(self) -> torch.Tensor:
+        """States of the batch that was loaded last."""
+        assert self._batch is not None, "a batch came without its rows"
+        return self._batch
+
+
+@dataclass
+class _Stored:
+    """Forward pass of a module that is not computed."""
+
+    cut: Cut
+    form: Form
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.form.wrap(self.cut.current)
+
+
+def levels_of(model: nn.Module, report: FreezeReport) -> list[Level]:
+    """Per stage of unfreezing, the longest part from the bottom up in which nothing trains."""
+    found = []
+    for stage in range(1, report.stages + 1):
+        training = [t for t in report.tensors if t.trainable and t.stage <= stage]
+        layers = max(min(t.depth for t in training) - 1, 0)
+        top = max(t.depth for t in report.tensors)
+        head_alone = layers == top - 1 and not any(in_backbone(model, t.name) for t in training)
+        found.append(Level(layers, pooled=head_alone))
+    return found
+
+
+def layer_modules(model: nn.Module, parts: Parts) -> list[nn.Module]:
+    """The layers that the parts name, from the lowest."""
+    paths: dict[int, str] = {}
+    for name, _ in model.named_parameters():
+        if match := re.fullmatch(parts.get("layers") or "", adapters.original_name(name)):
+            paths[int(match[1])] = adapters.original_name(name)[: match.end(1)]
+    by_path = {adapters.original_name(name): module for name, module in model.named_modules()}
+    return [by_path[paths[index]] for index in sorted(paths)]
+
+
+def attention_of(layer: nn.Module, model: nn.Module, parts: Parts) -> nn.Module | None:
+    """The block of a layer that lets tokens see each other, where it is one module."""
+    pattern = re.compile(parts.get("attention") or "")
+    path = next(name for name, module in model.named_modules() if module is layer)
+    found = [
+        name.split(".")[0]
+        for name, _ in layer.named_parameters()
+        if pattern.fullmatch(adapters.original_name(f"{path}.{name}"))
+    ]
+    return layer.get_submodule(found[0]) if len(set(found)) == 1 else None
+
+
+@contextmanager
+def first_token_alone(block: nn.Module) -> Iterator[None]:
+    """What follows an attention block is computed for the first token of each text only."""
+
+    def shorten(_: nn.Module, __: Any, output: Any) -> Any:
+        states = states_of(output)[:, :1]
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    handle = block.register_forward_hook(shorten)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def backbone(model: Any) -> nn.Module:
+    """The pretrained part below pooler or head, as transformers names it.
+
+    Raises:
+        CutError: It has no name.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    found = getattr(inner, getattr(inner, "base_model_prefix", "") or "?", None)
+    if not isinstance(found, nn.Module) or found is inner:
+        raise CutError("its backbone has no name")
+    return found
+
+
+def in_backbone(model: Any, name: str) -> bool:
+    """Whether a parameter lies in the backbone."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    prefix = getattr(inner, "base_model_prefix", "")
+    return adapters.original_name(name).startswith(f"{prefix}.")
+
+
+class _EnoughError(Exception):
+    """Stops a forward pass whose upper part is not needed."""
+
+
+@contextmanager
+def stopped_at(module: nn.Module) -> Iterator[list[Any]]:
+    """Forward passes in the block end at a module; its output is put into the list."""
+    outputs: list[Any] = []
+
+    def stop(_: nn.Module, __: Any, output: Any) -> None:
+        outputs.append(output)
+        raise _EnoughError
+
+    handle = module.register_forward_hook(stop)
+    try:
+        yield outputs
+    except _EnoughError:
+        pass
+    finally:
+        handle.remove()
+
+
+def states_of(output: Any) -> torch.Tensor:
+    """The hidden states in the output of a layer or backbone.
+
+    Raises:
+        CutError: There are none.
+    """
+    if isinstance(output, Mapping):
+        output = output.get("last_hidden_state")
+    elif isinstance(output, tuple) and output:
+        output = output[0]
+    if not isinstance(output, torch.Tensor) or output.ndim != 3:
+        raise CutError("a layer does not give states of shape (texts, tokens, width)")
+    return output
+
+
+def layer_form(model: nn.Module, layer: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
+    """What a layer returns.
+
+    Raises:
+        CutError: No states.
+    """
+    with torch.no_grad(), stopped_at(layer) as outputs:
+        model(**batch)
+    states_of(outputs[0])
+    return Form(beside=len(outputs[0]) - 1 if isinstance(outputs[0], tuple) else 0)
+
+
+def pooled_form(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
+    """What the head depends on in the backbone's output, found by gradients.
+
+    Raises:
+        CutError: The head uses more than one vector per text.
+    """
+    body = backbone(model)
+    with torch.no_grad(), stopped_at(body) as outputs:
+        model(**batch)
+    (output,) = outputs
+    if not isinstance(output, Mapping):
+        raise CutError("its backbone does not name its outputs")
+    leaves = {k: v.detach().float().requires_grad_() for k, v in output.items() if v is not None}
+    body.forward = lambda *_, **__: type(output)(**leaves)
+    try:
+        with torch.enable_grad():
+            logits = model(**batch).logits
+        grads = torch.autograd.grad(
+            logits.float().square().sum(), [*leaves.values()], allow_unused=True
+        )
+    finally:
+        del body.forward
+    used = {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
+    if set(used) == {"pooler_output"}:
+        return Form(type(output), pooler=True)
+    if set(used) == {"last_hidden_state"} and not bool(used["last_hidden_state"][:, 1:].any()):
+        return Form(type(output))
+    raise CutError("its head uses more than one vector per text")

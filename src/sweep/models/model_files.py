@@ -1,0 +1,215 @@
+"""The files of a pretrained model: name -> folder, checked before transformers is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sweep.base.disk import sha256
+from sweep.config.schema import Config, ConfigError, ModelConfig
+from sweep.data.table_files import check_sha256, find, reason_of
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+
+
+def local_folder(cfg: ModelConfig) -> Path | None:
+    """The folder that `name_or_path` means, or None when it is the name of a hub model.
+
+    Raises:
+        ConfigError: A folder that is not there, or lacks what a model needs.
+    """
+    name = cfg.name_or_path
+    path = find(name, "model.name_or_path")
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name too long to be a path
+        _check_folder(path, cfg)
+        return path
+    if name.startswith(("pkg://", ".", "/", "~")) or name.count("/") > 1 or os.path.exists(path):
+        raise ConfigError(
+            f"model.name_or_path={name!r} is not a folder (looked at {path.absolute()})."
+            " Give a folder with config.json and model.safetensors, or a hub name like"
+            " 'google-bert/bert-base-multilingual-cased'."
+        )
+    return None
+
+
+def fetch(cfg: ModelConfig) -> Path:
+    """The folder with the model's files, downloaded once if it is a hub model.
+
+    Raises:
+        ConfigError: The hub cannot be reached, does not know the name, or has no safetensors.
+    """
+    folder = local_folder(cfg)
+    if folder is not None:
+        return folder
+    try:
+        folder = _snapshot(cfg)
+    except Exception as error:  # HTTP, DNS, validation and cache errors share no base class
+        raise ConfigError(
+            f"model.name_or_path={cfg.name_or_path!r} cannot be had from the hub:"
+            f" {reason_of(error)}. Check the name and the network. Offline, give the folder of a"
+            " saved model, or use model=minilm, which needs no network."
+        ) from None
+    _check_folder(folder, cfg)
+    return folder
+
+
+def _snapshot(cfg: ModelConfig, cached: bool = False) -> Path:
+    """The folder of a hub model, brought up to date unless only the cache is to be looked at."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    if cfg.trust_remote_code:
+        patterns.append("*.py")
+    return Path(
+        snapshot_download(
+            cfg.name_or_path,
+            revision=cfg.revision,
+            allow_patterns=patterns,
+            local_files_only=cached,
+        )
+    )
+
+
+def fingerprint(cfg: ModelConfig) -> str:
+    """Hash of the content of a local folder; the name and the commit of a hub model.
+
+    Raises:
+        ConfigError: As `local_folder`.
+    """
+    folder = local_folder(cfg)
+    if folder is None:
+        return f"{cfg.name_or_path}@{_commit(cfg) or cfg.revision}"
+    return content_fingerprint(folder)
+
+
+def _commit(cfg: ModelConfig) -> str | None:
+    """The commit that `fetch` will take, or None when neither hub nor cache can tell.
+
+    The hub is asked first, as by a download; what is in the cache may be older.
+    """
+    if re.fullmatch("[0-9a-f]{40}", cfg.revision or ""):
+        return cfg.revision
+    from huggingface_hub import HfApi
+
+    # A name that the hub does not know, and no network, are told by `fetch`, with what to do.
+    with contextlib.suppress(Exception):
+        return HfApi().model_info(cfg.name_or_path, revision=cfg.revision, timeout=5).sha
+    with contextlib.suppress(Exception):
+        return _snapshot(cfg, cached=True).name
+    return None
+
+
+def content_fingerprint(folder: Path) -> str:
+    """SHA-256 over weights, code and the files that shape model and tokens, by content."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".json", ".txt", ".model", ".py") and file.is_file():
+            digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
+    return digest.hexdigest()
+
+
+def _check_folder(folder: Path, cfg: ModelConfig) -> None:
+    """What the files alone can tell; all mistakes at once."""
+    where, errors = f"model.name_or_path={cfg.name_or_path!r}", []
+    if not (folder / "config.json").is_file():
+        errors.append(f"{where} has no config.json. Save the model with save_pretrained().")
+    elif _read_config(folder) is None:
+        errors.append(f"{where} has a damaged config.json. Save the model anew, or copy it again.")
+    elif "quantization_config" in (_read_config(folder) or {}):
+        errors.append(
+            f"{where} is quantised already, and training starts from full weights. Give the folder"
+            " of the original model; freeze=qlora packs it into 4 bits while loading."
+        )
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
+        errors.append(
+            f"{where} has pickled weights only ({', '.join(pickled)}), and unpickling runs code."
+            " Save it again with a transformers of version 5, which writes model.safetensors."
+            if pickled
+            else f"{where} has no weights. It needs model.safetensors."
+        )
+    if not any((folder / name).is_file() for name in TOKENIZER):
+        errors.append(
+            f"{where} has no tokenizer. Save it there with AutoTokenizer's save_pretrained()."
+        )
+    errors += [
+        f"{where} has a damaged {file.name}: {reason}. Copy it again; a file of some hundred bytes"
+        " is a Git LFS pointer, which `git lfs pull` replaces."
+        for file in sorted(folder.glob("*.safetensors"))
+        if (reason := _damage(file))
+    ]
+    if errors:
+        raise ConfigError(*errors)
+    if cfg.weights_sha256:
+        check_sha256(folder / WEIGHTS[0], cfg.weights_sha256, "model.weights_sha256")
+
+
+def tokenizer_fingerprint(cfg: ModelConfig) -> str:
+    """SHA-256 over the files that a tokenizer may be made from, by content."""
+    folder = fetch(cfg)
+    kinds = (".json", ".txt", ".model", ".py" if cfg.trust_remote_code else ".json")
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        # The index of the weights is large for a large model, and says nothing about tokens.
+        if file.suffix in kinds and file.is_file() and file.name != WEIGHTS[1]:
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def check_positions(cfg: Config) -> list[str]:
+    """Complain about limits that a local config.json states, without importing transformers."""
+    folder = local_folder(cfg.model)
+    values = (_read_config(folder) if folder else None) or {}
+    return limit_errors(
+        cfg, values.get("max_position_embeddings"), str(values.get("model_type", ""))
+    ) + count_errors(cfg, values.get("num_hidden_layers") or values.get("n_layers"))
+
+
+def _read_config(folder: Path) -> dict[str, Any] | None:
+    """What config.json holds, or None when it is damaged."""
+    try:
+        values = json.loads((folder / "config.json").read_text("utf-8"))
+    except (ValueError, OSError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _damage(weights: Path) -> str:
+    """What is wrong with a safetensors file as a whole, from its header and its size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="np"):
+            return ""
+    except (SafetensorError, OSError) as error:
+        return str(error).rstrip(".")
+
+
+def limit_errors(cfg: Config, positions: Any, family: str) -> list[str]:
+    """Complain about texts longer than the positions of the model."""
+    if not isinstance(positions, int) or positions <= 0:
+        return []
+    # RoBERTa and its kin number positions from the padding index on, which costs two.
+    usable = positions - 2 if "roberta" in family or family == "camembert" else positions
+    if cfg.data.max_length <= usable:
+        return []
+    return [
+        f"data.max_length={cfg.data.max_length} is more than the {usable} positions of the model"
+        f" {cfg.model.name!r}. Lower data.max_length."
+    ]
+
+
+def count_errors(cfg: Config, layers: Any) -> list[str]:
+    """Complain about more top layers than the model has."""
+    if cfg.freeze.count is None or not isinstance(layers, int) or cfg.freeze.count <= layers:
+        return []
+    return [
+        f"freeze.count={cfg.freeze.count} is more than the {layers} layers of the model"
+        f" {cfg.model.name!r}. Use a count from 1 to {layers}."
+    ]

@@ -1,0 +1,245 @@
+"""A pretrained encoder with a fresh head: configuration -> folder -> model and tokenizer.
+
+The only importer of `AutoModel*` and `AutoTokenizer`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.config.schema import Config, ConfigError, ModelConfig
+from sweep.models.model_files import count_errors, fetch, limit_errors
+from sweep.strategies import adapters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Parts = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be frozen, in evaluation mode on the CPU."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    parts: Parts
+    new_names: frozenset[str]
+    """Backbone tensors that the checkpoint lacks: freshly initialised, so they train as the head
+    does under every strategy."""
+
+
+def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
+    """The model without its weights, on the meta device: names and shapes at no cost.
+
+    Raises:
+        ConfigError: No text classifier, an unknown family, or too few positions.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model_config = _model_config(fetch(cfg.model), cfg, num_labels)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(
+            model_config, trust_remote_code=cfg.model.trust_remote_code
+        )
+    return model, parts_of(cfg, model_config.model_type, _names(model))
+
+
+def load(
+    cfg: Config, label_names: Sequence[str], precision: str = "fp32", device: str = "cpu"
+) -> Loaded:
+    """Load weights and tokenizer; the head is drawn from `cfg.seed`, whatever the folder holds.
+
+    Args:
+        cfg: The run; `freeze.quantization` packs the backbone while it is loaded.
+        label_names: Names of the classes.
+        precision: What packed weights are unpacked to; all others are fp32.
+        device: Where weights are packed; without that, the model stays on the CPU.
+
+    Raises:
+        ConfigError: As `build_empty`, or a folder whose tokenizer cannot be used.
+    """
+    from transformers import AutoModelForSequenceClassification, set_seed
+
+    adapters.require(cfg.freeze)
+    folder = fetch(cfg.model)
+    model_config = _model_config(folder, cfg, len(label_names))
+    model_config.id2label = dict(enumerate(label_names))
+    model_config.label2id = {name: i for i, name in enumerate(label_names)}
+    options = {
+        "config": model_config,
+        "dtype": "float32",
+        "use_safetensors": True,
+        "trust_remote_code": cfg.model.trust_remote_code,
+        "ignore_mismatched_sizes": True,  # a head for another number of labels is replaced anyway
+        "output_loading_info": True,
+    }
+    if cfg.freeze.quantization:
+        options |= _packing(cfg, folder, options, precision, device)
+    set_seed(cfg.seed)
+    model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
+    adapters.settle(model)
+    parts = parts_of(cfg, model_config.model_type, _names(model))
+    set_seed(cfg.seed)
+    _draw_head(model, str(parts["head"]))
+    new_names = _new_names(model, info, parts)
+    _check_pretrained(cfg, new_names, parts)
+    return Loaded(model, load_tokenizer(cfg.model), parts, new_names)
+
+
+def load_tokenizer(cfg: ModelConfig) -> Any:
+    """The tokenizer of the model's folder.
+
+    Raises:
+        ConfigError: Its files are damaged or of a kind that transformers does not know.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(fetch(cfg), trust_remote_code=cfg.trust_remote_code)
+    except ConfigError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain Exception for damaged files
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ConfigError(
+            f"model.name_or_path={cfg.name_or_path!r} has a tokenizer that cannot be loaded:"
+            f" {reason}. Save it again with save_pretrained()."
+        ) from None
+
+
+def _check_pretrained(cfg: Config, new_names: frozenset[str], parts: Parts) -> None:
+    """A checkpoint of something else loads without a word and leaves the layers to chance."""
+    missing = sorted(layer_indices(sorted(new_names), parts))
+    if missing:
+        raise ConfigError(
+            f"model.name_or_path={cfg.model.name_or_path!r} has weights that do not fit its"
+            f" config.json: {len(missing)} tensors of its layers are not among them, for example"
+            f" {missing[0]!r}. Give the folder of a model saved with save_pretrained()."
+        )
+
+
+def _new_names(model: PreTrainedModel, info: Any, parts: Parts) -> frozenset[str]:
+    """Names of backbone tensors that the checkpoint lacks."""
+    head = re.compile(str(parts["head"]))
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    return frozenset(name for name in fresh & set(_names(model)) if not head.fullmatch(name))
+
+
+def _packing(
+    cfg: Config, folder: Path, options: dict[str, Any], precision: str, device: str
+) -> dict[str, Any]:
+    """Options that pack the backbone, but neither what is new nor the small pooler."""
+    import copy
+
+    from transformers import AutoModelForSequenceClassification
+
+    # A look at what the checkpoint lacks, without reading a weight.
+    plan = {**options, "config": copy.deepcopy(options["config"]), "device_map": "meta"}
+    empty, info = AutoModelForSequenceClassification.from_pretrained(folder, **plan)
+    parts = parts_of(cfg, options["config"].model_type, _names(empty))
+    new_names = _new_names(empty, info, parts)
+    skip = adapters.modules_to_train(empty, str(parts["head"]), new_names)
+    if parts.get("pooler"):
+        skip += adapters.modules_to_train(empty, str(parts["pooler"]), [])
+    return {
+        "quantization_config": adapters.quantization_config(skip, precision),
+        "device_map": {"": device},
+    }
+
+
+def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
+    """The part patterns of a model, its own or its family's.
+
+    Raises:
+        ConfigError: The family is unknown, or there is no pattern for the head.
+    """
+    parts = cfg.model.parts or cfg.families.get(family)
+    if parts is None:
+        raise ConfigError(_unknown_family(cfg, family, names))
+    if not parts.get("head"):
+        raise ConfigError(
+            f"model.parts of {cfg.model.name!r} does not say what the head is called."
+            " Add a line `head: PATTERN`; the head always trains."
+        )
+    return parts
+
+
+def layer_indices(names: Sequence[str], parts: Parts) -> dict[str, int]:
+    """Layer index of every parameter that belongs to a layer."""
+    pattern = parts.get("layers")
+    if not pattern:
+        return {}
+    found = {name: re.fullmatch(pattern, name) for name in names}
+    return {name: int(match[1]) for name, match in found.items() if match}
+
+
+def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    where = f"model.name_or_path={cfg.model.name_or_path!r}"
+    try:
+        found = AutoConfig.from_pretrained(
+            folder, num_labels=num_labels, trust_remote_code=cfg.model.trust_remote_code
+        )
+    except (ValueError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{where} has a config.json that cannot be used: {reason}") from None
+    auto_map = getattr(found, "auto_map", None) or {}
+    known = type(found) in AutoModelForSequenceClassification._model_mapping
+    if not known and "AutoModelForSequenceClassification" not in auto_map:
+        raise ConfigError(
+            f"{where} is of type {found.model_type!r}, which has no text classifier in"
+            " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
+        )
+    positions = getattr(found, "max_position_embeddings", None)
+    errors = limit_errors(cfg, positions, found.model_type)
+    errors += count_errors(cfg, getattr(found, "num_hidden_layers", None))
+    if errors:
+        raise ConfigError(*errors)
+    found.problem_type = "single_label_classification"
+    return found
+
+
+def _draw_head(model: PreTrainedModel, pattern: str) -> None:
+    """Initialise the head anew, so that no strategy starts from a head trained elsewhere."""
+    import torch
+
+    head = re.compile(pattern)
+    with torch.no_grad():
+        for prefix, module in model.named_modules():
+            names = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
+            if names and all(head.fullmatch(name) for name in names):
+                for parameter in module.parameters(recurse=False):
+                    # from_pretrained marks loaded tensors so that _init_weights skips them.
+                    parameter.__dict__.pop("_is_hf_initialized", None)
+                module.__dict__.pop("_is_hf_initialized", None)
+                model._init_weights(module)
+
+
+def _names(model: PreTrainedModel) -> list[str]:
+    return [name for name, _ in model.named_parameters()]
+
+
+def _unknown_family(cfg: Config, family: str, names: Sequence[str]) -> str:
+    shapes = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", name) for name in names)
+    layer = next((name for name in shapes if ".N." in name), "encoder.layer.N.x")
+    prefix = re.escape(layer.split(".N.")[0])
+    return os.linesep.join(
+        [
+            f"model {cfg.model.name!r} is of the family {family!r}, whose parts have no names yet."
+            " Its parameters are:",
+            *(f"  {name}" for name in shapes),
+            "Put these lines, with your patterns, into a YAML file in conf/model:",
+            "  parts:",
+            r"    embeddings: .*embeddings\..*",
+            rf"    layers: {prefix}\.(\d+)\..*",
+            rf"    attention: {prefix}\.\d+\.attention\..*",
+            r"    head: classifier\..*",
+        ]
+    )

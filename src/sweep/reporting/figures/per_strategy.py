@@ -1,0 +1,238 @@
+"""Figures of single strategies: confusions, F1 per class, what trains, and where time goes."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweep.reporting.figures import svg
+from sweep.reporting.figures.layer_map import ADAPTED, FROZEN, TRAINED, LayerMap
+from sweep.reporting.figures.svg import WIDTH, Scale
+
+MOST_CLASSES = 20
+"""More classes than this do not fit on a phone: those with the most errors are shown."""
+Pairs = Counter[tuple[str, str]]
+"""How often each label got each prediction."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix of the classes that are shown; `rest` counts the others."""
+
+    names: list[str]
+    counts: list[list[int]]
+    rest: int
+
+
+def confusion(pairs: Pairs, classes: Sequence[str], other: str) -> Confusion:
+    """Count pairs of the classes with the most errors, and put all others under one name."""
+    shown = list(classes)
+    if len(shown) > MOST_CLASSES:
+        errors: Counter[str] = Counter()
+        for (label, prediction), count in pairs.items():
+            if label != prediction:
+                errors[label] += count
+                errors[prediction] += count
+        most = sorted(classes, key=lambda name: -errors[name])[: MOST_CLASSES - 1]
+        shown = [name for name in classes if name in set(most)]
+    place = {name: i for i, name in enumerate(shown)}
+    rest = len(classes) - len(shown)
+    size = len(shown) + bool(rest)
+    counts = [[0] * size for _ in range(size)]
+    for (label, prediction), count in pairs.items():
+        counts[place.get(label, size - 1)][place.get(prediction, size - 1)] += count
+    return Confusion([*shown, *([other] if rest else [])], counts, rest)
+
+
+def confusion_figure(found: Confusion, titles: tuple[str, str]) -> str:
+    """Rows are labels, columns predictions; a cell's shade is its share of the row."""
+    size, left, top = len(found.names), 96, 84
+    cell = min((WIDTH - left - 6) / size, 52)
+    slant, size_class = (-48, "tick") if cell >= 16 else (-65, "small")
+    content = [
+        svg.text(left, 12, titles[1], "faint"),
+        svg.text(left - 8, top - 6, titles[0], "faint", "end"),
+    ]
+    for i, name in enumerate(found.names):
+        middle = top + cell * (i + 0.5)
+        x = left + cell * (i + 0.5)
+        short = svg.shorten(name, 13)
+        slanted = svg.tag(
+            "text",
+            svg.title(name),
+            html.escape(svg.shorten(name, 10)),
+            transform=f"translate({x:.1f} {top - 8}) rotate({slant})",
+            class_=size_class,
+        )
+        content += [svg.text(left - 8, middle + 4, short, "tick", "end"), slanted]
+        total = sum(found.counts[i])
+        for j, count in enumerate(found.counts[i]):
+            content.append(_cell(left + cell * j, top + cell * i, cell, (count, total)))
+    return svg.drawing(top + cell * size + 6, *content)
+
+
+def _cell(x: float, y: float, size: float, counted: tuple[int, int]) -> str:
+    count, total = counted
+    share = count / total if total else 0.0
+    shade = svg.tag(
+        "rect",
+        x=x,
+        y=y,
+        width=size - 1,
+        height=size - 1,
+        fill_opacity=max(share, 0.04),
+        class_="heat",
+    )
+    if size < 24 or not count:
+        return shade
+    class_ = "count over" if share > 0.5 else "count"
+    return shade + svg.text(x + size / 2, y + size / 2 + 4, svg.compact(count), class_, "middle")
+
+
+def f1_scores(pairs: Pairs, classes: Sequence[str]) -> dict[str, float | None]:
+    """F1 of each class in its order; None for one that is neither there nor predicted."""
+    labels: Counter[str] = Counter()
+    predictions: Counter[str] = Counter()
+    for (label, prediction), count in pairs.items():
+        labels[label] += count
+        predictions[prediction] += count
+    both = {name: labels[name] + predictions[name] for name in classes}
+    return {n: 2 * pairs[n, n] / both[n] if both[n] else None for n in classes}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A class by the F1 of two predictors."""
+
+    name: str
+    one: float
+    other: float
+
+
+def f1_figure(pairs: Sequence[Pair], indices: tuple[int, int | None], title: str) -> str:
+    """One row per class, from the one to the other; an index of None is a baseline's mark."""
+    bottom = 8 + 34 * len(pairs)
+    values = [v * 100 for p in pairs for v in (p.one, p.other)]
+    low, high = svg.spread(values)
+    x = Scale(max(low, 0), min(high, 100), 12, WIDTH - 12)
+    content = []
+    for row, p in enumerate(pairs):
+        y = 26 + 34 * row
+        content += [
+            svg.text(12, y - 9, svg.shorten(p.name, 44), "tick"),
+            svg.line(12, y, WIDTH - 12, y, "grid"),
+            svg.line(x(p.other * 100), y, x(p.one * 100), y, "link"),
+            _predictor(indices[1], x(p.other * 100), y, f"{p.name}: {p.other * 100:.1f}"),
+            _predictor(indices[0], x(p.one * 100), y, f"{p.name}: {p.one * 100:.1f}"),
+        ]
+    for tick in x.ticks(5):
+        content.append(svg.text(x(tick), bottom + 16, svg.compact(tick), "tick", "middle"))
+    content.append(svg.line(12, bottom, WIDTH - 12, bottom, "axis"))
+    return svg.drawing(bottom + 38, *content, svg.text(WIDTH / 2, bottom + 33, title, "", "middle"))
+
+
+def _predictor(index: int | None, x: float, y: float, about: str) -> str:
+    if index is not None:
+        return svg.mark(index, x, y, about)
+    return svg.tag("circle", svg.title(about), cx=x, cy=y, r=4.5, class_="plain")
+
+
+def map_figure(found: LayerMap, names: Mapping[str, str]) -> str:
+    """One row per layer, the head on top; filled cells train, dotted ones have an adapter.
+
+    Args:
+        found: Of one strategy.
+        names: The words for `head`, `embeddings` and the groups of a layer.
+    """
+    left, top, width = 72, 18, 240
+    most = max((len(states) for _, states in found.rows), default=1)
+    step = min((width - left - 4) / most, 12)
+    row_height = 12 if len(found.rows) <= 16 else 7
+    content, x = [], float(left)
+    for group, count in found.groups:
+        word = names.get(group, group)
+        if svg.room(word) * 0.8 <= step * count:
+            content.append(svg.text(x, 12, word, "small"))
+        x += step * count
+    paths = {state: "" for state in (FROZEN, TRAINED, ADAPTED)}
+    for row, (name, states) in enumerate(found.rows):
+        y = top + row_height * row
+        if not name.isdigit() or row_height > 10 or int(name) % 4 == 0:
+            label = svg.shorten(names.get(name, name), 12)
+            content.append(svg.text(left - 6, y + row_height / 2 + 3, label, "small", "end"))
+        for column, state in enumerate(states):
+            x, side = left + step * column, min(step, row_height) - 1.5
+            paths[state] += f"M{x:.1f} {y:.1f}h{step - 1.5:.1f}v{side:.1f}h-{step - 1.5:.1f}z"
+    content += [svg.tag("path", d=d, class_=f"tensor {state}") for state, d in paths.items() if d]
+    return svg.drawing(top + row_height * len(found.rows) + 4, *content, width=width)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A strategy's total, and the parts of it that are known, by name."""
+
+    name: str
+    index: int
+    total: float
+    amount: str
+    """The total with its unit."""
+    parts: Mapping[str, float]
+
+
+def bars(found: Sequence[Bar], title: str) -> str:
+    """One bar per strategy; known parts are shades of it, in the order given."""
+    bottom = 8 + 36 * len(found)
+    x = Scale(0, max(b.total for b in found) * 1.15 or 1.0, 12, WIDTH - 12)
+    content = []
+    for row, b in enumerate(found):
+        y, at = 12 + 36 * row, 0.0
+        content.append(svg.text(12, y + 8, f"{svg.shorten(b.name, 30)}: {b.amount}", "tick"))
+        parts = dict(b.parts) or {"": b.total}
+        for shade, (name, value) in enumerate(parts.items()):
+            rect = svg.tag(
+                "rect",
+                svg.title(f"{b.name}, {name}: {svg.compact(value)}" if name else b.name),
+                x=x(at),
+                y=y + 12,
+                width=max(x(at + value) - x(at), 0.5),
+                height=10,
+                class_=f"mark {svg.series(b.index)}",
+                fill_opacity=1 - 0.24 * shade if name else None,
+            )
+            content.append(rect)
+            at += value
+    for tick in x.ticks(5):
+        content.append(svg.text(x(tick), bottom + 16, svg.compact(tick), "tick", "middle"))
+    content.append(svg.line(12, bottom, WIDTH - 12, bottom, "axis"))
+    return svg.drawing(bottom + 38, *content, svg.text(WIDTH / 2, bottom + 33, title, "", "middle"))
+
+
+def stack(parts: Sequence[tuple[str, int, int | None]]) -> str:
+    """One bar of counts with their names below; the first without a strategy is filled."""
+    total = sum(count for _, count, _ in parts) or 1
+    x, at, content = Scale(0, total, 6, WIDTH - 6), 0, []
+    for row, (name, count, index) in enumerate(parts):
+        grey = "rest" if row == 0 else "rest empty"
+        class_ = grey if index is None else f"mark {svg.series(index)}"
+        width = max(x(at + count) - x(at) - 1, 0)
+        content.append(
+            svg.tag(
+                "rect",
+                svg.title(f"{name}: {count}"),
+                x=x(at),
+                y=6,
+                width=width,
+                height=22,
+                class_=class_,
+            )
+        )
+        y = 48 + 20 * row
+        content += [
+            svg.tag("rect", x=6, y=y - 10, width=11, height=11, class_=class_),
+            svg.text(24, y, svg.shorten(name, 36), "tick"),
+            svg.text(WIDTH - 6, y, f"{count:,} ({count / total:.0%})", "tick", "end"),
+        ]
+        at += count
+    return svg.drawing(48 + 20 * len(parts), *content)

@@ -1,0 +1,109 @@
+"""A comparison -> the report on disk, and what MLflow shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sweep.base import words
+from sweep.comparison import compare, recommend, verdict
+from sweep.comparison.results import Comparison, Row
+from sweep.config.schema import ReportConfig
+from sweep.data.splits import load_splits
+from sweep.reporting import sentences, terminal
+from sweep.reporting.material import Material
+from sweep.reporting.page import build as build_page
+from sweep.runs.read_outputs import Plan
+from sweep.runs.record import Record, saved_config
+from sweep.tracking.store import Store
+
+MOST_NOTES = 200
+"""More runs than this keep the description that they began with."""
+SHOWN = ("accuracy", "f1")
+COSTS = ("train_runtime_s", "peak_memory_mib")
+"""Metrics of the summary run: few, because MLflow draws a chart for each."""
+
+
+def write(
+    found: Comparison, records: Sequence[Record], plan: Plan, folder: Path, options: ReportConfig
+) -> Path:
+    """Write report/ of a sweep; returns the path of its page."""
+    report = folder / "report"
+    terminal.write(found, report)
+    (report / "recommendation.json").write_text(verdict.to_json(found), "utf-8")
+    texts = texts_of(records, found.split) if options.examples else {}
+    say = words.load(options.language)
+    return build_page(report, Material(found, records, plan, say, texts, options.examples))
+
+
+def texts_of(records: Sequence[Record], split: str) -> dict[str, str]:
+    """Text per id of the reported split, if the data is still what the runs were trained on."""
+    fingerprints = {r.tags.get("sweep.data_fingerprint") for r in records if r.status == "FINISHED"}
+    known = [
+        r for r in records if r.status == "FINISHED" and (Path(r.folder) / "config.yaml").exists()
+    ]
+    if len(fingerprints) != 1 or not known:
+        return {}
+    try:
+        splits = load_splits(saved_config(Path(known[0].folder)).data)
+    except Exception:  # whatever has become of the file, the report does without its texts
+        return {}
+    if splits.fingerprint not in fingerprints:
+        return {}
+    part = splits.test if split == "test" else splits.validation
+    return {str(key): text for key, text in zip(part.ids, part.texts, strict=True)}
+
+
+def description(found: Comparison, plan: Plan) -> str:
+    """What the summary run's page says, in Markdown."""
+    command = f"\n\n`{plan.command}`" if plan.command else ""
+    page = "The whole report is the artifact `report/index.html`."
+    return f"{terminal.markdown(found)}\n{page}{command}"
+
+
+def describe_runs(store: Store, sweep_id: str, found: Comparison) -> None:
+    """Prepare MLflow's list of the runs, and say on each page what its strategy came to."""
+    if store.uri is None:
+        return
+    run_ids = [record.run_id for row in found.rows for record in row.records if record.run_id]
+    store.share_view(sweep_id, run_ids, _columns(found), found.metric)
+    chosen = [(row, record) for row in found.chosen for record in row.records if record.run_id]
+    for row, record in chosen[:MOST_NOTES]:
+        store.describe(record.run_id, {}, {"mlflow.note.content": _about(found, row)})
+
+
+def summary_metrics(found: Comparison) -> dict[str, float]:
+    """`<strategy>/test_accuracy_mean`, `_ci_low`, `_ci_high`, ... of the configurations chosen."""
+    wanted = {f"{found.split}_{name}" for name in SHOWN} | set(COSTS)
+    rows = []
+    for row in found.chosen:
+        metrics = {
+            name: value if name not in COSTS else replace(value, low=None, high=None)
+            for name, value in row.metrics.items()
+            if name in wanted
+        }
+        rows.append(replace(row, name=row.label, metrics=metrics))
+    return compare.rollup(rows)
+
+
+def _columns(found: Comparison) -> list[str]:
+    """Metrics that the run list shows."""
+    scores = [f"{found.split}_{name}" for name in SHOWN]
+    return [*scores, *COSTS, "trainable_params", "train_flops", "checkpoint_mib"]
+
+
+def _about(found: Comparison, row: Row) -> str:
+    """What a run's page says of its strategy."""
+    score = row.metrics.get(found.metric)
+    lines = [f"**{row.label}** trains {row.trains}."]
+    if score is not None:
+        ends = sentences.range_text(score, 100)
+        name = recommend.metric_name(found.metric)
+        lines.append(
+            f"Over {score.n} seeds, {name} {sentences.percent(score.mean)} {ends}".strip() + "."
+        )
+    if sentences.recommended(found, row.group) is row:
+        lines.append("Recommended in its sweep.")
+    why = found.reasons.get(row.label)
+    return "\n\n".join([*lines, *([f"It {why}."] if why else [])])

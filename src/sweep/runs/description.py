@@ -1,0 +1,152 @@
+"""What is known of a run before it trains, for its folder, its record and the store."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweep.base import environment
+from sweep.base.device import precision_and_device
+from sweep.base.words import Remark
+from sweep.config.schema import Config
+from sweep.data import table_files
+from sweep.data.encode import Tokens
+from sweep.data.splits import NAMES, Encoded, Splits
+from sweep.models.model_files import fingerprint
+from sweep.runs.record import Record, RunSpec, artifacts, begun, write_config, write_record
+from sweep.strategies.freeze import FreezeReport, describe
+from sweep.tracking.outbox import Outbox
+
+if TYPE_CHECKING:
+    from sweep.features.compute import Features
+
+Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
+"""Per split, the type and the fields of its source; see `table.sources`."""
+
+
+def open_record(
+    spec: RunSpec,
+    splits: Splits,
+    encoded: Mapping[str, Encoded],
+    report: FreezeReport,
+    new_names: frozenset[str],
+) -> Record:
+    """Write down what is known before training, so that a failed run can be read too."""
+    world = environment.describe(precision_and_device(spec.cfg.trainer)[1])
+    record = begun(spec, "RUNNING")
+    record.params = _params(spec, splits)
+    train = encoded["train"]
+    record.metrics = {
+        "trainable_params": report.trainable_params,
+        "total_params": report.total_params,
+        "trainable_fraction": report.trainable_fraction,
+        "checkpoint_mib": report.checkpoint_params * 4 / 2**20,  # what save_model writes, in fp32
+        "tokens_per_text": train.tokens / len(train),
+    }
+    record.tags = _tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint}
+    cut = _cut_note(encoded, spec.cfg)
+    _note(record, [*splits.notes, cut, *_new_notes(new_names), *spec.notes])
+    write_config(spec)
+    (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
+    (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
+    write_record(record, spec.folder)
+    return record
+
+
+def tell(spec: RunSpec, record: Record, splits: Splits, outbox: Outbox) -> None:
+    """Store what is known before training."""
+    outbox.describe(record.params, record.tags)
+    outbox.log([(record.metrics, 0, time.time())])
+    outbox.upload(artifacts(spec.folder))
+    outbox.inputs(dataset_inputs(splits, spec.cfg.data.name, table_files.sources(spec.cfg.data)))
+
+
+def dataset_inputs(splits: Splits, name: str, sources: Sources) -> list[dict[str, str]]:
+    """One entry per split for `Store.log_inputs`."""
+    return [
+        {
+            # MLflow merges datasets of one name and digest, and limits names.
+            "name": f"{name[:400]} ({split})",
+            "digest": splits.fingerprint[:32],
+            "source_type": sources[split][0],
+            "source": json.dumps(sources[split][1]),
+            "profile": json.dumps({"num_rows": len(getattr(splits, split))}),
+            "context": split,
+        }
+        for split in NAMES
+        if len(getattr(splits, split))
+    ]
+
+
+def note_costs(record: Record, tokens: Tokens, found: Features, runs: int) -> None:
+    """Tell what was done once for all runs that have it in common, and what it took."""
+    record.metrics["tokens_runtime_s"] = tokens.runtime_s
+    record.metrics["features_runtime_s"] = found.runtime_s
+    record.tags["sweep.features"] = found.state
+    notes = [*tokens.notes, *found.notes]
+    if found.runtime_s:
+        own = found.runtime_s
+        values = {"seconds": f"{own:.1f}", "each": f"{own / runs:.1f}", "runs": runs}
+        notes.append(str(Remark("note.shared" if runs > 1 else "note.computed", values)))
+    _note(record, notes)
+
+
+def _note(record: Record, notes: list[str]) -> None:
+    record.notes += notes
+    for note in notes:
+        print(note)
+
+
+def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
+    cfg = spec.cfg
+    params = {
+        "freeze": cfg.freeze.name,
+        "model": cfg.model.name,
+        "data": cfg.data.name,
+        "seed": cfg.seed,
+        "optim": cfg.optimizer.optim,
+        "learning_rate": cfg.learning_rate,
+        "num_train_epochs": cfg.trainer.num_train_epochs,
+        "max_steps": cfg.trainer.max_steps,
+        "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
+        "max_length": cfg.data.max_length,
+        "precision": precision_and_device(cfg.trainer)[0],
+        "num_labels": len(splits.label_names),
+        "train_examples": len(splits.train),
+    }
+    swept = {k: v for k, v in spec.swept.items() if k.rpartition(".")[2] not in params}
+    return {**params, **swept}
+
+
+def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[str, str]:
+    about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
+    return {
+        "sweep.key": spec.key,
+        "sweep.weights_fingerprint": fingerprint(spec.cfg.model),
+        "sweep.trains": str(describe(spec.cfg.freeze)),
+        "sweep.layers": str(report.layers),
+        "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
+        "sweep.host": world["hostname"],
+        "sweep.device": str(world["device"]),
+        "sweep.num_threads": str(spec.num_threads),
+        "sweep.machine": environment.fingerprint(world, spec.num_threads),
+        "sweep.git": world["git"],
+        **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
+        "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
+    }
+
+
+def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> str:
+    texts = sum(len(part) for part in encoded.values())
+    cut = sum(part.truncated for part in encoded.values())
+    values = {"share": f"{cut / texts:.1%}", "length": cfg.data.max_length}
+    return str(Remark("note.cut", values))
+
+
+def _new_notes(new_names: frozenset[str]) -> list[str]:
+    if not new_names:
+        return []
+    names = ", ".join(sorted(new_names))
+    return [str(Remark("note.new", {"names": names}))]

@@ -1,0 +1,150 @@
+"""Which runs there are under mlruns/, which are alive, and which have finished with which key.
+
+The files of the runs are the truth; the store is told what they say. A run holds a lock on its
+folder and one on its key for as long as it lives, so the system frees both however it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from sweep.base.disk import write_atomically
+from sweep.base.words import Remark
+from sweep.runs.liveness import SILENT_S, is_alive, left_behind
+from sweep.runs.record import CHECKPOINTS, Record, artifacts, read_record, write_record
+from sweep.tracking.outbox import open_in
+from sweep.tracking.queue import has_waiting, status_in
+from sweep.tracking.store import Store
+
+DIED = str(Remark("end.found_dead"))
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The runs under one root folder."""
+
+    root: Path
+
+    def lock(self, key: str) -> FileLock:
+        """Held by the one process that trains a key."""
+        self._keys.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._keys / f"{key}.lock")
+
+    def add(self, key: str, folder: Path) -> None:
+        """Note that a folder holds a run of a key; the caller holds the key's lock."""
+        known = self._folders(key)
+        if folder not in known:
+            texts = [os.path.relpath(path, self.root) for path in [*known, folder]]
+            write_atomically(self._keys / f"{key}.json", json.dumps(texts))
+
+    def runs(self, key: str) -> list[Record]:
+        """All runs of a key, the oldest first."""
+        found = [read_record(folder) for folder in self._folders(key)]
+        return [record for record in found if record is not None]
+
+    def finished(self, key: str, with_model: bool = False) -> Record | None:
+        """The newest finished run of a key, or None; with its trained weights if they are asked."""
+        for record in reversed(self.runs(key)):
+            if record.status == "FINISHED" and not (
+                with_model and not (Path(record.folder) / "model").is_dir()
+            ):
+                return record
+        return None
+
+    def all_finished(self) -> list[Record]:
+        """Every finished run there is."""
+        found = [read_record(folder) for folder in self._all_folders()]
+        return [record for record in found if record is not None and record.status == "FINISHED"]
+
+    def stopped(self, key: str) -> Path | None:
+        """Folder of the newest run of a key if it was stopped or died and left checkpoints."""
+        runs = self.runs(key)
+        if not runs or runs[-1].status in ("FINISHED", "FAILED"):
+            return None
+        folder = Path(runs[-1].folder)
+        return folder if (folder / CHECKPOINTS).is_dir() and not is_alive(folder) else None
+
+    def close_dead(self) -> int:
+        """Mark runs and sweeps as KILLED whose process is gone; returns how many there were."""
+        count = 0
+        for folder in self._open_folders():
+            with left_behind(folder) as ours:
+                if ours:
+                    _close(folder)
+                    count += 1
+        return count
+
+    def close_silent(self, store: Store) -> int:
+        """Mark what the store takes for RUNNING, and nobody has heard of for long, as KILLED.
+
+        These are runs of other machines, or of folders that were deleted.
+        """
+        if store.uri is None:
+            return 0
+        silent = [
+            run_id
+            for run_id, tags in store.running()
+            if time.time() - float(tags.get("sweep.heartbeat", 0)) > SILENT_S
+            and not is_alive(Path(tags.get("sweep.folder", "-")))
+        ]
+        for run_id in silent:
+            store.describe(run_id, {}, {"sweep.status_reason": DIED})
+            store.set_status(run_id, "KILLED")
+        return len(silent)
+
+    def deliver(self, timeout_s: float = 10.0) -> int:
+        """Send what dead processes could not; returns how many folders still have something."""
+        left, away = 0, set()
+        for folder in [f for f in self._all_folders() if has_waiting(f)]:
+            with left_behind(folder) as ours:
+                box = open_in(folder) if ours else None
+                # A store that did not answer once is not asked again: each try takes its time.
+                if box is not None and box.store.uri not in away and not box.close(timeout_s):
+                    away.add(box.store.uri)
+                left += ours and has_waiting(folder)
+        return left
+
+    @property
+    def _keys(self) -> Path:
+        return self.root / "keys"
+
+    def _folders(self, key: str) -> list[Path]:
+        path = self._keys / f"{key}.json"
+        try:
+            return [(self.root / text).resolve() for text in json.loads(path.read_text("utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _all_folders(self) -> Iterator[Path]:
+        yield from sorted(p for p in self.root.glob("sweeps/*") if p.is_dir())
+        yield from sorted(p for p in self.root.glob("sweeps/*/*") if p.is_dir())
+
+    def _open_folders(self) -> Iterator[Path]:
+        """Folders of what has not been closed."""
+        for folder in self._all_folders():
+            record = read_record(folder)
+            if "RUNNING" in (record.status if record else "", status_in(folder)):
+                yield folder
+
+
+def _close(folder: Path) -> None:
+    """Write down the end; a run may have died between its record and telling the store of it."""
+    record = read_record(folder)
+    if record is not None and record.status == "RUNNING":
+        record = replace(record, status="KILLED", reason=DIED)
+        write_record(record, folder)
+    box = open_in(folder)
+    if box is None or box.status not in ("", "RUNNING"):
+        return
+    if record is None:
+        box.finish("KILLED", DIED)
+    else:
+        box.upload(artifacts(folder))
+        box.finish(record.status, record.reason)

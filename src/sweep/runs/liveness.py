@@ -1,0 +1,110 @@
+"""Who writes to a folder: a lock for the processes of this machine, a heartbeat for all others.
+
+The system frees a lock however its process dies; of another machine, silence is all there is.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+
+from filelock import FileLock, Timeout
+
+from sweep.tracking.outbox import Outbox
+
+LOCK = "alive.lock"
+HOST = "alive.host"
+PROBE_S = 2.0
+"""Others hold a lock for a moment when they look whether somebody has it."""
+BEAT_S = 30.0
+"""How often a run or sweep shows other machines that it is alive."""
+SILENT_S = 600.0
+"""A run of another host is taken for dead when it has not touched its lock for that long."""
+
+
+def lock_of(folder: Path) -> FileLock:
+    """Held by whoever writes to the folder, so freed by the system when that process dies."""
+    return FileLock(folder / LOCK)
+
+
+def claim(folder: Path) -> FileLock:
+    """Take the lock of a folder for this process, and say which machine it runs on.
+
+    Raises:
+        filelock.Timeout: Another process has it.
+    """
+    lock = lock_of(folder)
+    lock.acquire(timeout=PROBE_S)
+    (folder / HOST).write_text(platform.node(), "utf-8")
+    return lock
+
+
+@contextmanager
+def heartbeat(folder: Path, box: Outbox) -> Iterator[None]:
+    """Touch the lock, and tell the store, for those who cannot see this process."""
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            with suppress(OSError):  # somebody removed the folder; the run will notice
+                os.utime(folder / LOCK)
+                box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
+
+    box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def left_behind(folder: Path) -> Iterator[bool]:
+    """Hold a folder whose process is gone, against others that start now; says if it is so."""
+    lock = lock_of(folder)
+    try:
+        held = not is_alive(folder) and bool(lock.acquire(timeout=0))
+    except Timeout:
+        held = False
+    try:
+        yield held
+    finally:
+        lock.release()
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether the process that writes to a folder is still there."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    if host_of(folder) not in ("", platform.node()):
+        return _silence_s(path) < SILENT_S
+    lock = lock_of(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def host_of(folder: Path) -> str:
+    """Name of the machine that a run or sweep was started on."""
+    try:
+        return (folder / HOST).read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _silence_s(path: Path) -> float:
+    """Seconds since a file was touched, by the clock of the file system that both hosts share."""
+    with tempfile.NamedTemporaryFile(dir=path.parent) as probe:
+        return os.stat(probe.name).st_mtime - path.stat().st_mtime

@@ -1,0 +1,95 @@
+"""What a run leaves as files: curves, predictions, the trained model."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sweep.base.device import precision_and_device
+from sweep.base.disk import write_atomically
+from sweep.config.schema import Config
+from sweep.data.splits import Encoded, Split, Splits
+from sweep.runs.record import CHECKPOINTS, Progress
+from sweep.strategies.freeze import FreezeReport
+from sweep.tracking.outbox import Outbox
+from sweep.training import saved_model
+
+if TYPE_CHECKING:
+    from sweep.training.train import TrainResult
+
+CURVES = "curves.jsonl"
+
+
+@dataclass
+class Curves:
+    """The points of a run's curves: on disk, in the store and on the screen."""
+
+    folder: Path
+    outbox: Outbox
+    progress: Progress
+    last_step: int = 0
+
+    def add(self, metrics: dict[str, float], step: int, steps: int) -> None:
+        """Take what was measured at a step."""
+        now, self.last_step = time.time(), max(self.last_step, step)
+        with (self.folder / CURVES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"metrics": metrics, "step": step, "time": now}) + "\n")
+        self.outbox.log([(metrics, step, now)])
+        self.progress(metrics, step, steps)
+
+    def cut(self, step: int) -> None:
+        """Forget points behind a checkpoint, which will come again."""
+        path = self.folder / CURVES
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+
+def write_results(folder: Path, splits: Splits, report: FreezeReport, result: TrainResult) -> None:
+    """Write what was predicted, how often what for what, and when what was thawed."""
+    from sweep.runs import confusion_plot
+
+    if result.stages:
+        (folder / "freeze.json").write_text(report.to_json(stages=result.stages), "utf-8")
+    name, label_names = result.reported, splits.label_names
+    table = _predictions(getattr(splits, name), result.probabilities[name], label_names)
+    table.to_csv(folder / "predictions.csv", index=False)
+    confusion_plot.confusion_matrix(table["label"], table["prediction"], label_names, folder, name)
+
+
+def _predictions(split: Split, probabilities: np.ndarray, label_names: list[str]) -> pd.DataFrame:
+    """One row per text: id, label, prediction, and the probability of each class."""
+    names = np.array(label_names)
+    table = pd.DataFrame(
+        {
+            "id": split.ids,
+            "label": names[split.labels],
+            "prediction": names[probabilities.argmax(-1)],
+        }
+    )
+    return table.join(pd.DataFrame(probabilities, columns=[f"p_{name}" for name in label_names]))
+
+
+def save_model(
+    cfg: Config, trainer: Any, label_names: list[str], part: Encoded, folder: Path
+) -> None:
+    """Save the model, load it again and compare what the two predict for a split."""
+    from sweep.strategies import proof
+    from sweep.training import train
+
+    tokenizer = trainer.processing_class
+    if trainer.cut is not None:
+        trainer.cut.use_level(None)  # whoever uses the model computes all of it
+    saved_model.save(trainer.model, tokenizer, folder)
+    fresh = saved_model.load_again(cfg, folder, label_names, *precision_and_device(cfg.trainer))
+    original, again = (
+        train.predict(network, tokenizer, part, cfg, folder.with_name(CHECKPOINTS))
+        for network in (trainer.model, fresh)
+    )
+    proof.check_saved(original, again)

@@ -1,0 +1,168 @@
+"""What the runs of a sweep left on disk, read for its report.
+
+Any file may be missing, cut short or moved: what cannot be read is left out, and the report says
+what it has.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweep.config.schema import Config, ConfigError
+from sweep.runs.read_records import load as load_records
+from sweep.runs.record import Record, saved_config
+
+Curves = dict[str, list[tuple[int, float]]]
+"""Per metric, its points in the order of their steps."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sweep as it was asked for; empty where sweep.json is missing."""
+
+    name: str
+    command: str = ""
+    started: str = ""
+    host: str = ""
+    id: str = ""
+    """Of the summary run."""
+    runs: tuple[Mapping[str, Any], ...] = ()
+
+    def missing(self, found: Iterable[Record]) -> list[str]:
+        """Names of planned runs of which there is no record."""
+        found = list(found)
+        there = {(record.name, record.key) for record in found}
+        names = {record.name for record in found if not record.key}
+        return [
+            str(run.get("name"))
+            for run in self.runs
+            if (run.get("name"), run.get("key")) not in there and run.get("name") not in names
+        ]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one run says of each text of the reported split."""
+
+    ids: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    predictions: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    """In the order of the data."""
+
+    @property
+    def pairs(self) -> Counter[tuple[str, str]]:
+        """How often each label got each prediction."""
+        return Counter(zip(self.labels, self.predictions, strict=True))
+
+
+def read_plan(folder: Path) -> Plan:
+    """What sweep.json says, as far as there is one."""
+    found = _json(folder / "sweep.json")
+    texts = {key: str(found.get(key) or "") for key in ("command", "started", "host", "id")}
+    runs = found.get("runs")
+    return Plan(
+        name=str(found.get("name") or folder.name),
+        **texts,
+        runs=tuple(run for run in runs if isinstance(run, dict)) if isinstance(runs, list) else (),
+    )
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Records of a sweep in the order of its runs; none where no run has left one."""
+    try:
+        return load_records(folder)
+    except ConfigError:
+        return []
+
+
+def predictions(record: Record) -> Predictions:
+    """The run's predictions, empty where there are none."""
+    found = Predictions()
+    try:
+        with _file(record, "predictions.csv").open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            head = next(rows)
+            columns = [head.index(name) for name in ("id", "label", "prediction")]
+            found.classes.extend(name[2:] for name in head if name.startswith("p_"))
+            for row in rows:
+                values = [row[column] for column in columns]
+                for part, value in zip(
+                    (found.ids, found.labels, found.predictions), values, strict=True
+                ):
+                    part.append(value)
+    except (OSError, ValueError, IndexError, StopIteration, csv.Error):
+        return Predictions()
+    return found
+
+
+def curves(record: Record) -> Curves:
+    """The run's metrics over its optimizer steps, without values that are no numbers."""
+    found: Curves = {}
+    try:
+        lines = _file(record, "curves.jsonl").read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    for line in lines:
+        try:
+            point = json.loads(line)
+            for metric, value in point["metrics"].items():
+                if abs(float(value)) < float("inf"):
+                    found.setdefault(metric, []).append((int(point["step"]), float(value)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # the last line of a run that was killed
+    return {metric: sorted(points) for metric, points in found.items()}
+
+
+def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
+    """Every tensor of the model with what became of it, from the first run that has them."""
+    for record in runs:
+        found = _json(_file(record, "freeze.json")).get("tensors")
+        if isinstance(found, list) and found:
+            return [t for t in found if isinstance(t, dict) and "name" in t and "trainable" in t]
+    return []
+
+
+def log_tail(record: Record, lines: int = 15) -> str:
+    """The end of run.log."""
+    try:
+        with _file(record, "run.log").open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - 20_000, 0))
+            content = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    kept = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line[:400]) for line in content.splitlines()]
+    return "\n".join(kept[-lines:])
+
+
+def settings(record: Record) -> Config | None:
+    """The configuration that the run was made with."""
+    try:
+        return saved_config(Path(record.folder))
+    except Exception:  # not there, cut short, or of another version
+        return None
+
+
+def environment(record: Record) -> dict[str, Any]:
+    """Versions and hardware of the run."""
+    return _json(_file(record, "environment.json"))
+
+
+def _file(record: Record, name: str) -> Path:
+    return Path(record.folder or "/nonexistent") / name
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,162 @@
+"""Records of runs read back, from the folders of sweeps or from the MLflow store.
+
+Where a file is missing or cut short, the run is left out; what is there can still be read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.config.schema import ConfigError
+from sweep.runs import read_store
+from sweep.runs.record import Record, next_folder, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROOT = "mlruns"
+FILES = (
+    *("record.json", "predictions.csv", "config.yaml", "freeze.json", "curves.jsonl"),
+    *("environment.json", "run.log"),
+)
+"""What is fetched from a store that is elsewhere."""
+
+
+def find_sweeps(root: str = ROOT) -> list[str]:
+    """Names of the sweeps below a folder, or in a store; the newest last.
+
+    Raises:
+        ConfigError: There is no such folder or store.
+    """
+    if _is_uri(root):
+        return [name for _, name in read_store.sweeps(root)]
+    folder = Path(root) / "sweeps"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"There are no sweeps in {str(root)!r} (looked for {folder.absolute()}). Give the"
+            " folder mlruns of a sweep, or the address of an MLflow store."
+        )
+    # A name begins with the time; a folder of something else has no records.
+    return sorted({path.parent.parent.name for path in folder.glob("*/*/record.json")})
+
+
+def load(sweep: str | Path | None = None, root: str = ROOT) -> list[Record]:
+    """Records of one sweep, in the order of its runs.
+
+    Args:
+        sweep: Its name, its folder, or in a store its id; None is the newest.
+        root: Folder `mlruns`, or the address of an MLflow store.
+
+    Raises:
+        ConfigError: There is no such sweep, or it has no records.
+    """
+    if _is_uri(root):
+        return _from_store(None if sweep is None else str(sweep), root)
+    records = _from_folder(sweep_folder(sweep, root))
+    if not records:
+        raise ConfigError(f"The sweep {str(sweep)!r} has no run that left a record.")
+    return records
+
+
+def sweep_folder(sweep: str | Path | None = None, root: str = ROOT) -> Path:
+    """Folder of a sweep, by its name, as a path, or of the newest.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if sweep is not None and Path(sweep).is_dir():
+        return Path(sweep)
+    names = find_sweeps(root)
+    if sweep is None and names:
+        return Path(root) / "sweeps" / names[-1]
+    if str(sweep) in names:
+        return Path(root) / "sweeps" / str(sweep)
+    shown = ", ".join(names[-5:]) or "none"
+    raise ConfigError(f"There is no sweep {str(sweep)!r} in {root!r}. The newest are: {shown}.")
+
+
+def frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per run; columns params.*, metrics.* and tags.* are named as MLflow names them."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run_id": record.run_id,
+            "name": record.name,
+            "strategy": record.strategy,
+            "status": record.status,
+            "reason": record.reason,
+            "folder": record.folder,
+            **{f"params.{key}": value for key, value in record.params.items()},
+            **{f"metrics.{key}": value for key, value in record.metrics.items()},
+            **{f"tags.{key}": value for key, value in record.tags.items()},
+        }
+        for record in records
+    ]
+    return pd.DataFrame(rows)
+
+
+def _is_uri(root: str) -> bool:
+    return "://" in str(root)
+
+
+def _from_folder(folder: Path) -> list[Record]:
+    """One record per run of the sweep, where there is one; of several tries the one that counts.
+
+    A run that was taken over from another sweep has its files there and its name here.
+    """
+    try:
+        planned = json.loads((folder / "sweep.json").read_text("utf-8"))["runs"]
+        runs = [(best_try(Path(run["folder"])), run) for run in planned]
+    except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
+        paths = sorted(folder.glob("*/record.json"))
+        return [record for path in paths if (record := read_record(path.parent)) is not None]
+    return [
+        replace(record, **{key: run[key] for key in ("name", "strategy", "swept") if key in run})
+        for record, run in runs
+        if record is not None
+    ]
+
+
+def best_try(folder: Path) -> Record | None:
+    """The finished try of a run, or its last one."""
+    tries = [folder]
+    while (following := next_folder(tries[-1])).is_dir():
+        tries.append(following)
+    found = [record for path in tries if (record := read_record(path)) is not None]
+    finished = [record for record in found if record.status == "FINISHED"]
+    return next(iter((finished or found)[::-1]), None)
+
+
+def _from_store(sweep: str | None, uri: str) -> list[Record]:
+    sweeps = read_store.sweeps(uri)
+    chosen = [key for key, name in sweeps if sweep in (None, key, name)]
+    if not chosen:
+        shown = ", ".join(name for _, name in sweeps[-5:]) or "none"
+        raise ConfigError(f"There is no sweep {sweep!r} in {uri!r}. The newest are: {shown}.")
+    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # records name files in it
+    return [_from_run(run, folder / run.run_id, uri) for run in read_store.runs(uri, chosen[-1])]
+
+
+def _from_run(run: Record, folder: Path, uri: str) -> Record:
+    """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
+    place = read_store.fetch(uri, run.run_id, FILES, folder)
+    written = read_record(place) or run
+    return replace(
+        written,
+        run_id=run.run_id,
+        status=run.status,
+        reason=written.reason or run.reason,
+        folder=str(place),
+        params=run.params | written.params,
+        metrics=run.metrics | written.metrics,
+        tags=run.tags | written.tags,
+    )

@@ -1,0 +1,80 @@
+"""What a store has of sweeps and runs, read back."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from sweep.config.schema import ConfigError
+from sweep.runs.record import Record
+from sweep.tracking.connect import in_one_sentence
+from sweep.tracking.store import Store
+
+
+def sweeps(uri: str) -> list[tuple[str, str]]:
+    """Id and name of every sweep in a store, the newest last."""
+    runs = _search(uri, "tags.`sweep.kind` = 'sweep'")
+    return [(run.info.run_id, str(run.info.run_name)) for run in runs]
+
+
+def runs(uri: str, sweep_id: str) -> list[Record]:
+    """The trainings of a sweep, in the order in which they began; their params are texts."""
+    if not re.fullmatch(r"[\w-]+", sweep_id):  # it goes into a query
+        return []
+    return [
+        Record(
+            run.info.run_id,
+            name=str(run.info.run_name),
+            strategy=run.data.params.get("freeze", str(run.info.run_name)),
+            status=str(run.info.status),
+            reason=run.data.tags.get("sweep.status_reason", ""),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
+        )
+        for run in _search(uri, f"tags.`sweep.id` = '{sweep_id}'")
+    ]
+
+
+def fetch(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
+    """Folder with the artifacts of a run that go by these names, as far as there are any.
+
+    Where the store keeps them on this machine, that is where they are; else they are copied.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = Store(uri).client
+    address = client.get_run(run_id).info.artifact_uri or ""
+    local = Path(url2pathname(urlparse(address).path))
+    if address.startswith(("file:", "/")) and local.is_dir():
+        return local
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with contextlib.suppress(MlflowException, OSError):  # not every run has every file
+            client.download_artifacts(run_id, name, str(folder))
+    return folder
+
+
+def _search(uri: str, query: str) -> list[Any]:
+    """Runs of all experiments, the oldest first."""
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
+        raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
+    found: list[Any] = []
+    token: str | None = None
+    with in_one_sentence(f"{uri!r} cannot be read", "Correct the address."):
+        client = Store(uri).client
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        while True:
+            page = client.search_runs(
+                experiments, query, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found

@@ -1,0 +1,158 @@
+"""What a run is: what it is told to do, what it leaves, and the key that stands for its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from sweep.base.disk import write_atomically
+from sweep.config.schema import SWEEP_WIDE, Config
+from sweep.tracking.store import Store
+
+Progress = Callable[[dict[str, float], int, int], None]
+"""Takes metrics, the optimizer step they belong to, and how many steps there will be."""
+TRAINING = 3
+"""Part of every key; raise it when the same choices come to give other results."""
+CHECKPOINTS = "checkpoints"
+"""Folder of what only the training itself needs."""
+RECORD = "record.json"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything a process needs to do one run."""
+
+    name: str
+    cfg: Config
+    swept: dict[str, str]
+    key: str
+    """Content hash of all that determines the result."""
+    sweep_id: str
+    folder: Path
+    """Made when the run begins, unless the run goes on in it."""
+    store: Store
+    root: Path = Path()
+    """Where all results are, absolute."""
+    num_threads: int = 1
+    device: int | None = None
+    """Which GPU, when runs are spread over several."""
+    notes: tuple[str, ...] = ()
+    """What happened to the run before this try."""
+    data_fingerprint: str = ""
+    """Content of the splits when the sweep began."""
+    sharing: int = 1
+    """How many runs of the sweep read the same texts with the same frozen part."""
+
+
+@dataclass
+class Record:
+    """What a run leaves; one JSON file per run, and the rows of every comparison."""
+
+    run_id: str
+    name: str
+    strategy: str
+    status: str
+    reason: str = ""
+    key: str = ""
+    """Content hash of all that determines the result."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """The keys that vary in the sweep, with this run's values as typed."""
+    folder: str = ""
+    """Where the run's files are, absolute."""
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str:
+    """Hash of the resolved choices and of the content of data and weights.
+
+    Names, paths and where results go do not enter; a file moved elsewhere is the same file.
+    `trainer.precision=auto` and `trainer.device=auto` enter as typed: resolving them takes seconds
+    of importing torch, which no error should wait for. What they stood for is among the run's
+    params and tags; on a machine that resolves them otherwise, the same key has other last bits.
+    """
+    choices = {key: value for key, value in asdict(cfg).items() if key not in SWEEP_WIDE}
+    for key in ("save_model", "save_steps", "timeout_min", "cache_limit_mib", "cache_features"):
+        del choices["trainer"][key]
+    choices["data"] = {"max_length": cfg.data.max_length}
+    choices["model"] = {"parts": cfg.model.parts}
+    choices["optimizer"]["learning_rate"] = cfg.learning_rate
+    del choices["freeze"]["learning_rate"]
+    content = json.dumps([TRAINING, choices, data_fingerprint, weights_fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def first_tags(spec: RunSpec) -> dict[str, str]:
+    """What the store is told when a run begins."""
+    tags = {
+        "sweep.kind": "run",
+        "sweep.id": spec.sweep_id,
+        "sweep.key": spec.key,
+        "sweep.host": platform.node(),
+    }
+    return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
+
+
+def begun(spec: RunSpec, status: str, reason: str = "") -> Record:
+    """Record of a run of which nothing but its specification is known."""
+    name, strategy = spec.name, spec.cfg.freeze.name
+    return Record("", name, strategy, status, reason, spec.key, spec.swept, str(spec.folder))
+
+
+def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
+    """Record of a run that ended early, with whatever it had written down before."""
+    record, written = begun(spec, status, reason), read_record(spec.folder)
+    if written is not None:
+        for key in ("params", "metrics", "tags", "notes"):
+            setattr(record, key, getattr(written, key))
+    return record
+
+
+def write_record(record: Record, folder: Path) -> None:
+    """Save the record beside the run's other files, so that nothing depends on the store."""
+    write_atomically(folder / RECORD, json.dumps(asdict(record), indent=1))
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a folder; None where it is missing, damaged or of another kind."""
+    try:
+        found = json.loads((folder / RECORD).read_text("utf-8"))
+        known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+        # The folder may have been moved since.
+        return Record(**{**known, "folder": str(folder.absolute())})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_config(spec: RunSpec) -> None:
+    """Save the configuration that a run is made with."""
+    OmegaConf.save(OmegaConf.structured(spec.cfg), spec.folder / CONFIG)
+
+
+def saved_config(folder: Path) -> Config:
+    """The configuration that a run was made with, from its folder."""
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / CONFIG))
+    return cast(Config, OmegaConf.to_object(loaded))
+
+
+def artifacts(folder: Path) -> list[Path]:
+    """What of a run's folder belongs into the store: not what only this machine needs."""
+    private = ("store.", "alive.", ".", CHECKPOINTS)
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(private))
+
+
+def next_folder(folder: Path) -> Path:
+    """The folder for the next try: 003_none, 003_none_2, 003_none_3."""
+    stem, _, number = folder.name.rpartition("_")
+    base, count = (stem, int(number)) if number.isdigit() and stem else (folder.name, 1)
+    return folder.with_name(f"{base}_{count + 1}")

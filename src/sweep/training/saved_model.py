@@ -1,0 +1,118 @@
+"""The trained weights as a run's artifact: saved, loaded again, and described in a model card.
+
+A full model is saved whole, an adapter without the backbone that it sits in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sweep.config.schema import Config
+from sweep.models import pretrained
+from sweep.strategies import adapters
+from sweep.strategies.freeze import FreezeReport, describe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CARD = """\
+# {title}
+
+A text classifier, fine-tuned by `sweep`. What trained: {about}.
+
+| | |
+|---|---|
+{rows}
+
+```python
+{code}
+```
+"""
+
+
+def save(trained: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the weights that are needed to use the model, and its tokenizer."""
+    # Not Trainer.save_model, which adds its arguments as a pickle.
+    trained.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_again(
+    cfg: Config, folder: Path, label_names: Sequence[str], precision: str, device: str
+) -> nn.Module:
+    """The saved model in a fresh one, of which nothing may be left over to help.
+
+    What is drawn anew gets another seed, so a head that was not saved shows.
+    """
+    if cfg.freeze.adapter:
+        other = replace(cfg, seed=(cfg.seed + 1) % 2**32)
+        base = pretrained.load(other, label_names, precision, device).model
+        return adapters.load_saved(base, folder)
+    from transformers import AutoModelForSequenceClassification
+
+    found = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        dtype="float32",
+        use_safetensors=True,
+        trust_remote_code=cfg.model.trust_remote_code,
+    )
+    return cast("nn.Module", found)
+
+
+def write_card(
+    cfg: Config,
+    label_names: Sequence[str],
+    report: FreezeReport,
+    metrics: Mapping[str, float],
+    folder: Path,
+) -> None:
+    """Write README.md beside the weights; text from outside is escaped."""
+    rows = {
+        "strategy": cfg.freeze.name,
+        "base model": cfg.model.name_or_path,
+        "data": f"{cfg.data.name}, {cfg.data.path or cfg.data.dataset}",
+        "trained parameters": f"{report.trainable_params:,} of {report.total_params:,}",
+        "learning rate": f"{cfg.learning_rate:g}",
+        "seed": str(cfg.seed),
+    }
+    if cfg.freeze.quantization:
+        rows["packed"] = "the backbone was in 4 bits while training; below it is not, which can"
+        rows["packed"] += " change a probability slightly"
+    rows |= {k: f"{v:.4f}" for k, v in metrics.items() if k.startswith(("test_", "eval_"))}
+    text = CARD.format(
+        title=escape(f"{cfg.freeze.name} on {cfg.data.name}"),
+        about=escape(str(describe(cfg.freeze))),
+        rows="\n".join(f"| {escape(key)} | {escape(value)} |" for key, value in rows.items()),
+        code=_code(cfg, label_names),
+    )
+    (folder / "README.md").write_text(text, "utf-8")
+
+
+def escape(text: str) -> str:
+    """Markdown and HTML of a text switched off, on one line."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", plain)
+
+
+def _code(cfg: Config, label_names: Sequence[str]) -> str:
+    """Three lines that load the model; the folder of an adapter does not know its classes."""
+    name, package, classes = "AutoModelForSequenceClassification", "transformers", ""
+    if cfg.freeze.adapter:
+        name, package = "AutoPeftModelForSequenceClassification", "peft"
+        names = ", ".join(f"{i}: {json.dumps(label)}" for i, label in enumerate(label_names))
+        # A backtick could end the block of code.
+        classes = f", num_labels={len(label_names)}, id2label={{{names}}}".replace("`", "\\u0060")
+        # The base model may come with a head for other classes, which the adapter's own replaces.
+        classes += ", ignore_mismatched_sizes=True"
+    return "\n".join(
+        [
+            f"import {package}, transformers" if package == "peft" else "import transformers",
+            f'model = {package}.{name}.from_pretrained("."{classes})',
+            'tokenizer = transformers.AutoTokenizer.from_pretrained(".")',
+        ]
+    )

@@ -1,0 +1,31 @@
+"""How a run is asked to stop, and says that it has; needs none of the heavy libraries."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.base.words import Remark
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """The run was asked to stop, and has."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(str(Remark("end.stopped" if step else "end.not_begun", {"step": step})))
+
+
+@dataclass
+class StopRequest:
+    """Becomes true when the run is asked to stop: by SIGTERM, or because its sweep is gone."""
+
+    asked: bool = False
+
+    def listen(self) -> None:
+        """Let SIGTERM ask from now on, in this process."""
+        signal.signal(signal.SIGTERM, self.ask)
+
+    def ask(self, *_: Any) -> None:
+        """Stop at the next step."""
+        self.asked = True

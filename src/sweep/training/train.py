@@ -1,0 +1,188 @@
+"""One training: the strategy is watched, proven and paid for, and held-out splits are predicted.
+
+The model arrives with its strategy applied.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sweep.base.words import Remark
+from sweep.config.schema import Config
+from sweep.data.splits import NAMES, Encoded
+from sweep.features.cut import Cut
+from sweep.runs.record import Progress
+from sweep.strategies.freeze import FreezeReport
+from sweep.strategies.gradual import Thaw, discriminate
+from sweep.strategies.proof import Proof
+from sweep.training import checkpoint, cost
+from sweep.training.resume import Keeper
+from sweep.training.stopping import StopRequest
+from sweep.training.trainer import DivergedError, SweepTrainer, Watcher, make_trainer
+
+_SCORES = ("loss", "accuracy", "f1")
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a training keeps its checkpoints, whom it tells, and what may stop it."""
+
+    output_dir: Path
+    """Emptied by the caller. A whole checkpoint in it is gone on from."""
+    report: Progress
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    @cached_property
+    def resume_from(self) -> Path | None:
+        """The checkpoint to go on from, if there is one."""
+        return checkpoint.newest_whole(self.output_dir)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one training gave."""
+
+    metrics: dict[str, float]
+    """train_loss, train_runtime_s, ...; loss, accuracy and F1 of every held-out split."""
+    probabilities: dict[str, np.ndarray]
+    """Per held-out split, (rows, classes), float32, rows in the order of the split."""
+    notes: list[str] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """When what was thawed, if unfreezing is gradual; see `stages.Thaw`."""
+
+    @property
+    def reported(self) -> str:
+        """The split that the files of the run are about."""
+        return "test" if "test" in self.probabilities else "validation"
+
+
+def train(
+    model: nn.Module,
+    tokenizer: Any,
+    encoded: dict[str, Encoded],
+    cfg: Config,
+    session: Session,
+    strategy: FreezeReport,
+    cut: Cut | None = None,
+) -> tuple[TrainResult, SweepTrainer]:
+    """Train, evaluate, and predict on the held-out splits.
+
+    Args:
+        model: Trained in place; its strategy is already applied.
+        tokenizer: Pads the batches.
+        encoded: By the names train, validation and test; test may be empty.
+        cfg: The run.
+        session: Checkpoints, progress, stop.
+        strategy: What trains: to be proven, thawed in stages and given rates by depth.
+        cut: Stored states in place of its frozen lower part.
+
+    Raises:
+        DivergedError: The loss is not finite.
+        ProofError: The strategy did not do what it says.
+        Stopped: As the session asked; a checkpoint is kept.
+    """
+    trainer = make_trainer(model, tokenizer, encoded, cfg, session.output_dir)
+    trainer.cut = cut
+    if cfg.optimizer.layer_decay is not None:
+        discriminate(trainer.create_optimizer(), model, strategy, cfg.optimizer.layer_decay)
+    proof = Proof(model, strategy, trainer.clock.paused)
+    thaw = Thaw(model, strategy, cut.use if cut else lambda _: None)
+    watchers: list[Proof | Thaw] = [proof, thaw] if strategy.stages > 1 else [proof]
+    state = {type(watcher).__name__: (watcher.keep, watcher.restore) for watcher in watchers}
+    resume_from = session.resume_from
+    resumed = checkpoint.kept_in(resume_from) if resume_from else None
+    keeper = Keeper(trainer, session.stop, trainer.kept() | state, resumed)
+    for callback in (*watchers, Watcher(trainer.clock, session.report), keeper):
+        trainer.add_callback(callback)
+
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    found = _costs(trainer, strategy, encoded["train"])
+    proof.finish(trainer.optimizer)
+    scores, probabilities = _evaluate(trainer, encoded, cfg)
+    found |= scores
+    _check_finite(found)
+    notes = [note for watcher in watchers for note in watcher.notes] + _late_notes(trainer, cfg)
+    return TrainResult(found, probabilities, notes, thaw.begun), trainer
+
+
+def predict(
+    model: nn.Module, tokenizer: Any, part: Encoded, cfg: Config, output_dir: Path
+) -> np.ndarray:
+    """Probabilities that a model gives a split, (rows, classes), in the order of the split."""
+    trainer = make_trainer(model, tokenizer, dict.fromkeys(NAMES, part), cfg, output_dir)
+    return _predict(trainer, part, "test")[1]
+
+
+def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dict[str, float]:
+    """What the training took; to be asked before anything else needs memory."""
+    clock, cut = trainer.clock, trainer.cut
+    epochs = trainer.state.epoch or 0.0
+    found = {
+        "train_loss": _last_logged(trainer, "loss"),
+        "train_runtime_s": clock.elapsed_s,
+        "train_samples_per_second": cost.throughput(clock, epochs * len(texts)),
+        "train_flops": cost.flops(
+            strategy, epochs * texts.tokens, cut.computes if cut else lambda *_: True
+        ),
+    }
+    if (peak := trainer.peak_memory()) is not None:
+        found["peak_memory_mib"] = peak / 2**20
+    if trainer.args.device.type == "cpu":  # elsewhere steps are queued, and a clock sees that alone
+        found |= {f"train_{phase}_s": seconds for phase, seconds in clock.phases.items()}
+    return found
+
+
+def _evaluate(
+    trainer: SweepTrainer, encoded: dict[str, Encoded], cfg: Config
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Scores and probabilities of the held-out splits."""
+    t = cfg.trainer
+    found, probabilities = {}, {}
+    held_out = {"validation": "eval", "test": "test"}
+    if len(encoded["test"]) and not t.load_best_model_at_end and not t.eval_steps:
+        del held_out["validation"]  # the end of the last epoch has just evaluated it
+        found = {f"eval_{name}": _last_logged(trainer, f"eval_{name}") for name in _SCORES}
+    for name, prefix in held_out.items():
+        if len(encoded[name]):
+            scores, probabilities[name] = _predict(trainer, encoded[name], prefix)
+            found |= scores
+    return found, probabilities
+
+
+def _predict(
+    trainer: SweepTrainer, part: Encoded, prefix: str
+) -> tuple[dict[str, float], np.ndarray]:
+    """Scores of a split, and its probabilities in the order of the split."""
+    output = trainer.predict(cast(Any, part), metric_key_prefix=prefix)
+    logits = torch.from_numpy(output.predictions).float()
+    probabilities = np.empty(logits.shape, np.float32)
+    probabilities[part.order] = torch.softmax(logits, -1).numpy()
+    found = output.metrics or {}
+    return {f"{prefix}_{name}": found[f"{prefix}_{name}"] for name in _SCORES}, probabilities
+
+
+def _last_logged(trainer: SweepTrainer, key: str) -> float:
+    return next(float(entry[key]) for entry in trainer.state.log_history[::-1] if key in entry)
+
+
+def _late_notes(trainer: SweepTrainer, cfg: Config) -> list[str]:
+    wanted, steps = cfg.trainer.eval_steps, trainer.state.max_steps
+    if not wanted or wanted <= steps:
+        return []
+    return [str(Remark("note.evaluated", {"every": wanted, "steps": steps}))]
+
+
+def _check_finite(found: dict[str, float]) -> None:
+    bad = sorted(name for name, value in found.items() if not math.isfinite(value))
+    if bad:
+        raise DivergedError(
+            f"{', '.join(bad)} ended as NaN or infinite. Lower optimizer.learning_rate."
+        )
