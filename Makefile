@@ -26,6 +26,7 @@ lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -107,7 +107,8 @@ def recipe(kind: str, strategy: str) -> Measure:
         ]
         with empty_folder(bench) as folder:
             found, _ = timed(command, folder)
-        return found | json.loads(found.pop("printed").splitlines()[-1])
+        printed: dict[str, Any] = json.loads(found.pop("printed").splitlines()[-1])
+        return found | printed
 
     return measure
 

@@ -31,7 +31,7 @@ TRAINED = {
 """What trains under a strategy, for a BERT of six layers."""
 
 
-class PaddedRows(torch.utils.data.Dataset):
+class PaddedRows(torch.utils.data.Dataset[dict[str, Any]]):
     """Tokenises a row whenever it is asked for."""
 
     def __init__(self, rows: list[Any], tokenizer: Any) -> None:
@@ -55,9 +55,9 @@ class TimedTrainer(transformers.Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         started = time.perf_counter()
-        found = super().evaluate(*args, **kwargs)
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         self.evaluation_s += time.perf_counter() - started
-        return found
+        return metrics
 
 
 def main() -> None:

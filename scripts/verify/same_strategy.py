@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from sweep.base.words import Text
 from sweep.comparison import pairwise
 from sweep.comparison.pairwise import Scored
 from sweep.comparison.results import Difference
@@ -32,7 +33,7 @@ def scored_seeds(runs: Sequence[Record]) -> Scored:
     """Scores of all runs of the strategy that comes first."""
     strategy = runs[0].strategy
     own = [run for run in runs if run.strategy == strategy and run.status == "FINISHED"]
-    warnings: list[str] = []
+    warnings: list[Text] = []
     (found,) = pairwise.score({strategy: own}, warnings)
     print(*warnings, sep="\n", end="\n" if warnings else "")
     if len(found.seeds) < 4:

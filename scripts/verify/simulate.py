@@ -19,8 +19,10 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binomtest, t
 
-from sweep.comparison import compare, significance
+from sweep.comparison import rows as grouping
+from sweep.comparison import significance
 from sweep.comparison.pairwise import Scored, differences, seed_of
+from sweep.comparison.per_text_scores import accuracy_scores, macro_f1_scores
 from sweep.comparison.results import Interval, Row
 from sweep.comparison.significance import Estimate
 from sweep.config.schema import CompareConfig
@@ -76,8 +78,8 @@ def sweep(
         wrong = (labels + rng.integers(1, world.classes, (seeds, texts))) % world.classes
         predicted = np.where(right, labels, wrong)
         scores = {
-            "accuracy": significance.accuracy_scores(labels, predicted),
-            "f1": np.stack([significance.macro_f1_scores(labels, row) for row in predicted]),
+            "accuracy": accuracy_scores(labels, predicted),
+            "f1": np.stack([macro_f1_scores(labels, row) for row in predicted]),
         }
         found.append(Scored(f"s{index}", tuple(range(seeds)), scores))
     return found
@@ -170,7 +172,7 @@ def rows_covered(sweeps: int, seeds: int) -> Count:
     found = Count()
     for rng in generators(sweeps, seeds):
         values = 0.8 + SEED_SD * rng.normal(size=seeds)
-        interval: Interval = compare.interval(list(values))
+        interval: Interval = grouping.interval(list(values))
         found.add(interval.low is not None and interval.low <= 0.8 <= (interval.high or 0))
     return found
 
@@ -212,7 +214,7 @@ def tuned(sweeps: int, configurations: int = 8, seeds: int = 3) -> tuple[Count, 
         a, *others = (one.scores["accuracy"][:, :TEXTS] for one in simulated)
         held_out = [one.scores["accuracy"][:, TEXTS:].mean(1) for one in simulated[1:]]
         rows = [_row(accuracies, index) for index, accuracies in enumerate(held_out)]
-        picked = compare.runs_to_test(compare.choose(rows)[0], rows)
+        picked = grouping.runs_to_test(grouping.choose(rows)[0], rows)
         b = np.stack([others[int(run.name)][seed_of(run)] for run in picked])
         first = differences([_scored("b", b), _scored("a", a)], "test", OPTIONS)[0]
         called.add(first.verdict in ("better", "worse"))

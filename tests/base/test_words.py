@@ -15,7 +15,7 @@ from sweep.base import words
 from sweep.base.words import Remark
 
 SOURCE = Path(__file__).parents[2] / "src" / "sweep"
-CODE = {path.name: path.read_text("utf-8") for path in sorted(SOURCE.glob("*.py"))}
+CODE = {path: path.read_text("utf-8") for path in sorted(SOURCE.rglob("*.py"))}
 ENGLISH, KOREAN = words.load("en"), words.load("ko")
 STORED = ("note", "end", "baseline")
 """Sections whose sentences runs keep as English text."""
@@ -57,7 +57,9 @@ def test_every_remark_of_the_code_has_a_sentence_and_its_values() -> None:
 
 
 def test_no_sentence_is_left_unused() -> None:
-    code = "\n".join([*CODE.values(), (words.PAGE / "index.html.j2").read_text("utf-8")])
+    code = "\n".join(
+        [*CODE.values(), (SOURCE / "reporting" / "templates" / "index.html.j2").read_text("utf-8")]
+    )
     text = code.replace("'", '"')
     sections = set(re.findall(r'"(\w+)\."? ?[{+]', text))
     sections |= set(re.findall(r'(?:known|named|again)\(\s*"(\w+)"', text))

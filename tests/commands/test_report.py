@@ -17,7 +17,7 @@ from support.report import make_run, make_sweep, store_sweep, write_record
 
 import sweep
 from sweep.commands import report as rebuild
-from sweep.comparison import compare
+from sweep.comparison import rows
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.data.splits import load_splits
 from sweep.reporting import collect, report_files
@@ -154,7 +154,7 @@ def test_runs_on_other_data_are_told_apart(tmp_path: Path) -> None:
 def test_a_run_that_two_sweeps_share_counts_once(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", "none", 0, ("a", "b"))
     failed = Record("x", one.name, "none", "FAILED", key=one.key)
-    assert compare.unique([failed, one, one]) == [one]
+    assert rows.unique([failed, one, one]) == [one]
 
 
 @pytest.mark.parametrize(

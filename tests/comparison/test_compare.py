@@ -10,7 +10,8 @@ import pytest
 from support.runs import some_right, write_run
 
 from sweep.comparison import compare
-from sweep.comparison.compare import Comparison, Interval, Row
+from sweep.comparison import rows as grouping
+from sweep.comparison.results import Comparison, Interval, Row
 from sweep.runs.record import Record
 
 
@@ -36,7 +37,7 @@ def row(name: str = "none", failures: tuple[str, ...] = (), **means: float) -> R
 
 
 def test_the_interval_is_students() -> None:
-    found = compare.interval([0.7, 0.8, 0.9])
+    found = grouping.interval([0.7, 0.8, 0.9])
     # Standard deviation 0.1; t of 2 degrees of freedom at 97.5 % is 4.3027.
     half = 4.302652729911275 * 0.1 / math.sqrt(3)
     assert (found.mean, found.n) == (pytest.approx(0.8), 3)
@@ -44,7 +45,7 @@ def test_the_interval_is_students() -> None:
 
 
 def test_two_values_have_a_wide_interval() -> None:
-    found = compare.interval([1.0, 2.0])
+    found = grouping.interval([1.0, 2.0])
     # Standard error 0.5; t of 1 degree of freedom at 97.5 % is 12.7062.
     assert (found.low, found.high) == (
         pytest.approx(-4.8531, abs=1e-4),
@@ -53,11 +54,11 @@ def test_two_values_have_a_wide_interval() -> None:
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
-    assert compare.interval([0.5, 0.5]) == Interval(0.5, 2, 0.5, 0.5)
+    assert grouping.interval([0.5, 0.5]) == Interval(0.5, 2, 0.5, 0.5)
 
 
 def test_one_value_has_no_interval() -> None:
-    assert compare.interval([0.5]) == Interval(0.5, 1, None, None)
+    assert grouping.interval([0.5]) == Interval(0.5, 1, None, None)
 
 
 # Configurations.
@@ -77,11 +78,11 @@ def test_a_configuration_is_what_was_swept_without_the_seed(
     swept: dict[str, str], expected: str
 ) -> None:
     run = Record("id", "any name", "none", "FINISHED", swept=swept)
-    assert compare.configuration(run) == expected
+    assert grouping.configuration(run) == expected
 
 
 def test_replicates_are_averaged_and_configurations_keep_their_order() -> None:
-    rows = compare.table(
+    rows = grouping.table(
         [
             record("none seed=0", test_accuracy=0.6, eval_loss=1.0),
             record("full seed=0", test_accuracy=0.5, eval_loss=2.0),
@@ -102,7 +103,7 @@ def test_replicates_are_averaged_and_configurations_keep_their_order() -> None:
 
 def test_what_was_swept_beside_the_seed_makes_configurations() -> None:
     names = [f"none seed={s} optimizer.learning_rate={r}" for s in (0, 1) for r in ("1e-4", "2e-5")]
-    rows = compare.table([record(name, eval_loss=1.0) for name in names])
+    rows = grouping.table([record(name, eval_loss=1.0) for name in names])
     assert [(r.name, r.finished) for r in rows] == [
         ("none optimizer.learning_rate=1e-4", 2),
         ("none optimizer.learning_rate=2e-5", 2),
@@ -110,7 +111,7 @@ def test_what_was_swept_beside_the_seed_makes_configurations() -> None:
 
 
 def test_a_failed_replicate_is_left_out_of_the_mean_and_named() -> None:
-    (found,) = compare.table(
+    (found,) = grouping.table(
         [
             record("none seed=0", eval_loss=1.0),
             record("none seed=1", "FAILED", "DivergedError: step 2", eval_loss=900.0),
@@ -124,7 +125,7 @@ def test_a_failed_replicate_is_left_out_of_the_mean_and_named() -> None:
 
 
 def test_a_metric_that_a_replicate_lacks_is_averaged_over_the_others() -> None:
-    (found,) = compare.table(
+    (found,) = grouping.table(
         [record("none seed=0", eval_loss=1.0, test_f1=0.5), record("none seed=1", eval_loss=2.0)]
     )
     assert (found.metrics["test_f1"], found.metrics["eval_loss"].n) == (Interval(0.5, 1), 2)
@@ -132,12 +133,12 @@ def test_a_metric_that_a_replicate_lacks_is_averaged_over_the_others() -> None:
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_a_strategy_of_which_no_run_finished_is_a_row_without_numbers(status: str) -> None:
-    rows = compare.table([record("none", status, "reason"), record("full", eval_loss=1.0)])
+    rows = grouping.table([record("none", status, "reason"), record("full", eval_loss=1.0)])
     assert rows[0] == Row("none", "none", "", 0, (f"none: {status}: reason",), {})
 
 
 def test_no_runs_make_no_rows() -> None:
-    assert compare.table([]) == []
+    assert grouping.table([]) == []
 
 
 # The best.
@@ -154,12 +155,12 @@ def test_no_runs_make_no_rows() -> None:
     ],
 )
 def test_the_best_is_the_highest_or_the_lowest(metric: str, expected: set[str]) -> None:
-    assert compare.best([row("a", **{metric: 1.0}), row("b", **{metric: 2.0})], metric) == expected
+    assert grouping.best([row("a", **{metric: 1.0}), row("b", **{metric: 2.0})], metric) == expected
 
 
 def test_equal_means_share_the_mark() -> None:
     rows = [row("a", test_f1=0.5), row("b", test_f1=0.5), row("c", test_f1=0.4)]
-    assert compare.best(rows, "test_f1") == {"a", "b"}
+    assert grouping.best(rows, "test_f1") == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_equal_means_share_the_mark() -> None:
     ],
 )
 def test_nothing_is_best_where_nothing_can_be_compared(rows: list[Row]) -> None:
-    assert compare.best(rows, "test_f1") == set()
+    assert grouping.best(rows, "test_f1") == set()
 
 
 # Metrics of the summary run.
@@ -182,7 +183,7 @@ def test_the_summary_holds_means_and_intervals() -> None:
         Row("full", "full", "", 1, (), {"test_f1": Interval(0.3, 1)}),
         Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
     ]
-    assert compare.rollup(rows) == {
+    assert grouping.rollup(rows) == {
         "none/test_f1_mean": 0.5,
         "none/test_f1_ci_low": 0.4,
         "none/test_f1_ci_high": 0.6,
@@ -191,7 +192,7 @@ def test_the_summary_holds_means_and_intervals() -> None:
 
 
 def test_other_choices_stay_readable_in_the_summary() -> None:
-    names = compare.rollup([row("none optimizer.learning_rate=2e-5", test_f1=0.5)])
+    names = grouping.rollup([row("none optimizer.learning_rate=2e-5", test_f1=0.5)])
     assert names == {"none optimizer.learning_rate 2e-5/test_f1_mean": 0.5}
 
 
@@ -203,7 +204,7 @@ def test_other_choices_stay_readable_in_the_summary() -> None:
     ],
 )
 def test_configurations_never_share_a_name_in_the_summary(one: str, other: str) -> None:
-    found = compare.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
+    found = grouping.rollup([row(one, test_f1=0.1), row(other, test_f1=0.2)])
     assert sorted(found.values()) == [0.1, 0.2]
     assert max(map(len, found)) <= 250
 

@@ -9,6 +9,7 @@ import pytest
 from support.runs import some_right, told, write_run, write_sweep
 
 from sweep.comparison import compare, per_text_scores
+from sweep.comparison import rows as grouping
 from sweep.comparison.per_text_scores import PredictionsError
 from sweep.comparison.results import Comparison, Difference
 from sweep.config.schema import CompareConfig
@@ -200,9 +201,9 @@ def test_a_configuration_that_lost_a_run_is_not_preferred(tmp_path: Path) -> Non
 
 def test_a_seed_is_tested_with_what_the_other_seeds_prefer(tmp_path: Path) -> None:
     runs = tuned(tmp_path, {"1": [0.1, 0.6, 0.6], "2": [0.5, 0.5, 0.5]})
-    rows = compare.table(runs)
-    (chosen, _) = compare.choose(rows)
-    picked = compare.runs_to_test(chosen, rows)
+    rows = grouping.table(runs)
+    (chosen, _) = grouping.choose(rows)
+    picked = grouping.runs_to_test(chosen, rows)
     # Without the lucky seed 0, rate 2 has the lower loss.
     assert chosen.name == "none lr=1"
     assert [run.name for run in picked] == [
@@ -214,9 +215,9 @@ def test_a_seed_is_tested_with_what_the_other_seeds_prefer(tmp_path: Path) -> No
 
 
 def test_a_clear_choice_tests_its_own_runs(tmp_path: Path) -> None:
-    rows = compare.table(tuned(tmp_path, {"1": [0.9, 0.9], "2": [0.5, 0.7]}))
-    chosen = compare.choose(rows)[0]
-    assert compare.runs_to_test(chosen, rows) == list(chosen.records)
+    rows = grouping.table(tuned(tmp_path, {"1": [0.9, 0.9], "2": [0.5, 0.7]}))
+    chosen = grouping.choose(rows)[0]
+    assert grouping.runs_to_test(chosen, rows) == list(chosen.records)
 
 
 # Models and data.
@@ -300,7 +301,7 @@ def test_without_a_test_split_validation_is_compared(tmp_path: Path) -> None:
 
 def test_ten_strategies_on_ten_thousand_texts_make_ninety_pairs(tmp_path: Path) -> None:
     from sweep.comparison import pairwise as pairs
-    from sweep.comparison import significance
+    from sweep.comparison import per_text_scores
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 6, 10_000)
@@ -308,7 +309,7 @@ def test_ten_strategies_on_ten_thousand_texts_make_ninety_pairs(tmp_path: Path) 
     for index in range(10):
         wrong = rng.random((5, 10_000)) < 0.2
         predicted = np.where(wrong, (labels + 1) % 6, labels)
-        f1 = np.stack([significance.macro_f1_scores(labels, row) for row in predicted])
-        scores = {"accuracy": significance.accuracy_scores(labels, predicted), "f1": f1}
+        f1 = np.stack([per_text_scores.macro_f1_scores(labels, row) for row in predicted])
+        scores = {"accuracy": per_text_scores.accuracy_scores(labels, predicted), "f1": f1}
         scored.append(pairs.Scored(str(index), tuple(range(5)), scores))
     assert len(pairs.differences(scored, "test", CompareConfig())) == 90

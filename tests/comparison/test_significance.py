@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 from support.config import script
 
-from sweep.comparison import significance
+from sweep.comparison import per_text_scores, significance
 from sweep.comparison.significance import Estimate
 
 VALUES = [0.02, 0.013, 0.031, 0.005]
@@ -161,14 +161,14 @@ def test_f1_scores_average_to_the_macro_f1_of_scikit_learn(classes: int) -> None
     rng = np.random.default_rng(classes)
     labels, predictions = rng.integers(0, classes, (2, 300))
     predictions[:150] = labels[:150]
-    found = significance.macro_f1_scores(labels, predictions).mean()
+    found = per_text_scores.macro_f1_scores(labels, predictions).mean()
     assert found == pytest.approx(f1_score(labels, predictions, average="macro"))
 
 
 def test_a_class_that_is_never_predicted_counts_as_0() -> None:
     labels, predictions = np.array([0, 0, 1, 2]), np.array([0, 0, 0, 0])
     expected = f1_score(labels, predictions, average="macro", zero_division=0)
-    assert significance.macro_f1_scores(labels, predictions).mean() == pytest.approx(expected)
+    assert per_text_scores.macro_f1_scores(labels, predictions).mean() == pytest.approx(expected)
 
 
 def test_f1_scores_vary_as_macro_f1_does_when_texts_are_drawn_again() -> None:
@@ -177,7 +177,7 @@ def test_f1_scores_vary_as_macro_f1_does_when_texts_are_drawn_again() -> None:
     predictions = np.where(rng.random(600) < 0.7, labels, rng.integers(0, 4, 600))
     drawn = [rng.integers(0, 600, 600) for _ in range(400)]
     resampled = [f1_score(labels[i], predictions[i], average="macro") for i in drawn]
-    scores = significance.macro_f1_scores(labels, predictions)
+    scores = per_text_scores.macro_f1_scores(labels, predictions)
     assert scores.std() / np.sqrt(600) == pytest.approx(np.std(resampled), rel=0.15)
 
 

@@ -16,9 +16,10 @@ from support.runs import some_right, write_run, write_sweep
 
 import sweep
 from sweep.commands import conclude as publish
-from sweep.comparison import compare, verdict
+from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
 from sweep.config.schema import CompareConfig, TrackingConfig
+from sweep.reporting import recommendation_file
 from sweep.runs.record import Record
 from sweep.tracking import connect
 from sweep.tracking import store as track
@@ -41,7 +42,7 @@ def conclude(console: Console, folder: Path, records: list[Record]) -> Compariso
 
 def test_the_recommendation_is_a_file_that_programs_can_read(tmp_path: Path) -> None:
     found = compare.compare(write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
-    content = json.loads(verdict.to_json(found))
+    content = json.loads(recommendation_file.to_json(found))
     assert content["recommended"] == "none"
     assert content["recommendations"][""]["candidates"] == ["none"]
     assert content["strategies"][1]["metrics"]["test_accuracy"]["n"] == 3
@@ -50,7 +51,7 @@ def test_the_recommendation_is_a_file_that_programs_can_read(tmp_path: Path) -> 
 
 
 def test_without_results_the_file_says_so() -> None:
-    content = json.loads(verdict.to_json(compare.compare([])))
+    content = json.loads(recommendation_file.to_json(compare.compare([])))
     assert content["recommended"] is None
     assert content["warnings"] == ["no recommendation: no strategy has results to compare"]
 
@@ -62,8 +63,8 @@ def test_the_winner_is_all_its_runs_and_the_checkpoint_validation_prefers(tmp_pa
     for run in (runs[0], runs[2], runs[3]):  # the best, seed 1, was not saved
         (Path(run.folder) / "model").mkdir()
     found = compare.compare(runs)
-    assert verdict.winners(found) == runs[:3]
-    assert verdict.checkpoints(found) == [runs[2]]
+    assert winners.winners(found) == runs[:3]
+    assert winners.checkpoints(found) == [runs[2]]
 
 
 def test_the_verdict_is_printed_below_the_table(tmp_path: Path, console: Console) -> None:
@@ -78,7 +79,7 @@ def test_remarks_are_written_as_sentences(tmp_path: Path) -> None:
     runs = write_sweep(tmp_path, {"none": 0.8, "full": 0.6}, seeds=1)
     runs[1].metrics["peak_memory_mib"] = 200.0
     found = compare.compare(runs, CompareConfig(max_memory_mib=150))
-    content = json.loads(verdict.to_json(found))
+    content = json.loads(recommendation_file.to_json(found))
     chosen = content["recommendations"][""]
     assert chosen["rule"].startswith("The cheapest strategy by training time that is not worse")
     assert chosen["reason"].endswith("run seed=0,1,2.")
@@ -109,11 +110,11 @@ def test_every_group_has_its_winner(tmp_path: Path) -> None:
     for run in runs:
         (Path(run.folder) / "model").mkdir()
     found = compare.compare(runs)
-    assert {run.name for run in verdict.winners(found)} == {
+    assert {run.name for run in winners.winners(found)} == {
         *("none seed=0 model=x", "none seed=1 model=x"),
         *("full seed=0 model=y", "full seed=1 model=y"),
     }
-    assert [run.params["model"] for run in verdict.checkpoints(found)] == ["x", "y"]
+    assert [run.params["model"] for run in winners.checkpoints(found)] == ["x", "y"]
 
 
 def test_the_verdict_names_the_group_of_each_recommendation(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_the_verdict_names_the_group_of_each_recommendation(tmp_path: Path) -> N
         "recommended for model=x: none model=x",
         "recommended for model=y: full model=y",
     ]
-    content = json.loads(verdict.to_json(found))
+    content = json.loads(recommendation_file.to_json(found))
     assert content["recommended"] is None
     assert set(content["recommendations"]) == {"model=x", "model=y"}
 

@@ -52,5 +52,5 @@ def test_the_list_needs_no_heavy_library() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     loaded = done.stdout.splitlines()[-1].split()
-    assert "sweep.reference" in loaded
+    assert "sweep.config.key_reference" in loaded
     assert {"torch", "transformers", "mlflow", "datasets", "pandas"} & set(loaded) == set()

@@ -16,7 +16,9 @@ from support.config import compose
 from sweep.base import cache
 from sweep.config.schema import Config
 from sweep.data import encode as tokens
-from sweep.data.splits import NAMES, Splits, encode, load_splits
+from sweep.data.encode import encode
+from sweep.data.split_rows import NAMES
+from sweep.data.splits import Splits, load_splits
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from support.config import compose
 from support.models import make_rows
 
 from sweep.config.schema import ConfigError, DataConfig
-from sweep.data.splits import NAMES, Split, Splits, encode, load_splits
+from sweep.data.encode import encode
+from sweep.data.split_rows import NAMES
+from sweep.data.splits import Split, Splits, load_splits
 
 ROWS = make_rows(60)
 

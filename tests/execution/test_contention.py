@@ -16,7 +16,7 @@ from sweep.execution.contention import present
 STAY = """
 import sys, time
 from pathlib import Path
-from sweep.presence import present
+from sweep.execution.contention import present
 with present("cpu", Path(sys.argv[1])):
     print("here", flush=True)
     time.sleep(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -222,7 +223,7 @@ def test_other_weights_make_new_ones(trainings: Trainings, monkeypatch: pytest.M
     cfg = configure(trainings, "freeze=full")
     run(cfg)
     monkeypatch.setattr(
-        "test_features.spread", lambda network: network.bert.pooler.dense.bias.data.add_(1)
+        sys.modules[__name__], "spread", lambda network: network.bert.pooler.dense.bias.data.add_(1)
     )
     assert run(cfg).features.state == "built"
 
@@ -424,8 +425,8 @@ def test_features_are_left_alone(overrides: list[str], reason: str, trainings: T
 @pytest.mark.parametrize(
     ("short", "reason"),
     [
-        ("sweep.cache.free_mib", "more than half of what the disk has left"),
-        ("sweep.worth.psutil.virtual_memory", "more than half of the free memory"),
+        ("sweep.base.cache.free_mib", "more than half of what the disk has left"),
+        ("sweep.features.payoff.psutil.virtual_memory", "more than half of the free memory"),
     ],
     ids=["disk", "memory"],
 )

@@ -18,6 +18,7 @@ from support.models import FAMILIES
 
 from sweep.config.schema import Config, ConfigError
 from sweep.models import pretrained
+from sweep.models.parts import layer_indices
 
 LABELS = ["bad", "good", "plain"]
 SavedModel = Callable[[str], Path]
@@ -56,7 +57,7 @@ def test_every_parameter_belongs_to_exactly_one_part(family: str, saved_model: S
 def test_layers_are_numbered_from_zero_without_gaps(family: str, saved_model: SavedModel) -> None:
     empty, parts = pretrained.build_empty(of_folder(saved_model(family)), 3)
     names = [name for name, _ in empty.named_parameters()]
-    assert sorted(set(pretrained.layer_indices(names, parts).values())) == [0, 1]
+    assert sorted(set(layer_indices(names, parts).values())) == [0, 1]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -40,7 +40,7 @@ OWNERS = {
         "runs.record",
     },
     "peft": {"strategies.adapters"},
-    "scipy": {"comparison.compare", "comparison.significance"},
+    "scipy": {"comparison.rows", "comparison.significance"},
     "sqlalchemy": {"tracking.connect", "execution.preload"},
     "transformers.Trainer": {"training.trainer"},
     "transformers.TrainingArguments": {"training.trainer"},

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from sweep.comparison.results import Baseline, Comparison, Difference, Interval, Row
-from sweep.reporting import terminal
+from sweep.reporting import tables, terminal
 from sweep.tracking import store as track
 
 NUMBERS: dict[str, float] = {
@@ -160,7 +160,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
         Row("full", "full", "head", 1, (), {"m": Interval(5, 1)}),
         Row("bias", "bias", "", 0, ("bias: FAILED: x",), {}),
     ]
-    terminal.write(compared(*rows), tmp_path / "report")
+    tables.write(compared(*rows), tmp_path / "report")
     with (tmp_path / "report" / "summary.csv").open(newline="", encoding="utf-8") as file:
         head, *found = list(csv.reader(file))
     assert head[:7] == [
@@ -182,7 +182,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", ["=cmd|'/c calc'!A1", "+1", "-1", "@x", "\ttab"])
 def test_no_text_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> None:
-    terminal.write(compared(Row(start, start, start, 1, (), {"m": Interval(-5, 1)})), tmp_path)
+    tables.write(compared(Row(start, start, start, 1, (), {"m": Interval(-5, 1)})), tmp_path)
     with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))[0]
     assert found["configuration"] == found["strategy"] == found["trains"] == f"'{start}"
@@ -191,7 +191,7 @@ def test_no_text_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> N
 
 def test_the_markdown_has_the_verdict_the_table_and_the_failures(tmp_path: Path) -> None:
     found = compared(row("none", **NUMBERS), row("bias", ("bias: FAILED: x",)), warnings=["w"])
-    terminal.write(found, tmp_path)
+    tables.write(found, tmp_path)
     text = (tmp_path / "summary.md").read_text("utf-8")
     assert text.startswith("“none” alone has a result, 70.0 % \\[65.0, 75.0\\] test accuracy;")
     table = [line for line in text.splitlines() if line.startswith("|")]
@@ -208,7 +208,7 @@ def test_the_markdown_has_the_verdict_the_table_and_the_failures(tmp_path: Path)
 
 def test_nothing_in_a_name_or_reason_breaks_the_markdown(tmp_path: Path) -> None:
     failure = "none: FAILED: <script>\nsecond | line"
-    terminal.write(compared(row("none data.separator=|", (failure,))), tmp_path)
+    tables.write(compared(row("none data.separator=|", (failure,))), tmp_path)
     lines = (tmp_path / "summary.md").read_text().splitlines()
     assert [line for line in lines if line.startswith(r"| none data.separator=\| | - |")]
     assert lines[-1] == r"- none: FAILED: &lt;script&gt; second \| line"

@@ -235,8 +235,8 @@ def test_a_dead_sweep_is_closed(books: Ledger, store: Any) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from sweep import claims
-lock = claims.claim(Path(sys.argv[1]))
+from sweep.runs import liveness
+lock = liveness.claim(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """

@@ -19,6 +19,8 @@ from sweep.config import strategy_checks
 from sweep.config.schema import Config, ConfigError
 from sweep.models import pretrained
 from sweep.strategies import adapters, freeze
+from sweep.strategies.description import describe
+from sweep.strategies.freeze_report import FreezeReport
 
 PREFIX = "base_model.model."
 SUFFIXES = {
@@ -53,7 +55,7 @@ def expected(adapter: str, a: Anatomy) -> set[str]:
     return added | {f"{PREFIX}{top}.modules_to_save.default.{rest}" for top, rest in head}
 
 
-def empty(cfg: Config) -> tuple[torch.nn.Module, freeze.FreezeReport]:
+def empty(cfg: Config) -> tuple[torch.nn.Module, FreezeReport]:
     found, parts = pretrained.build_empty(cfg, 3)
     return freeze.apply(found, parts, cfg.freeze)
 
@@ -161,7 +163,7 @@ def test_a_pooler_that_the_checkpoint_lacks_trains_beside_the_adapter(
     ],
 )
 def test_an_adapter_is_described(option: str, words: str) -> None:
-    assert str(freeze.describe(compose(f"freeze={option}").freeze)) == words
+    assert str(describe(compose(f"freeze={option}").freeze)) == words
 
 
 # Training.

@@ -17,8 +17,9 @@ from support.config import STRATEGIES, compose
 from support.models import FAMILIES, SIZES, save_tokenizer
 
 from sweep.config.schema import Config, ConfigError, FreezeConfig
-from sweep.models import pretrained
-from sweep.strategies import freeze
+from sweep.models import parts, pretrained
+from sweep.models.parts import layer_indices
+from sweep.strategies import description, freeze, freeze_report
 
 SavedModel = Callable[[str], Path]
 # Adapters and stages do more than choose tensors.
@@ -51,7 +52,9 @@ def configure(folder: Path | None = None, strategy: str = "none", option: str = 
     return cfg
 
 
-def freeze_empty(cfg: Config, num_labels: int = 3) -> tuple[torch.nn.Module, freeze.FreezeReport]:
+def freeze_empty(
+    cfg: Config, num_labels: int = 3
+) -> tuple[torch.nn.Module, freeze_report.FreezeReport]:
     empty, parts = pretrained.build_empty(cfg, num_labels)
     return empty, freeze.apply_freeze(empty, parts, cfg.freeze)
 
@@ -104,7 +107,7 @@ def test_top_layers_count_by_number_and_not_by_spelling(tmp_path: Path) -> None:
     cfg.freeze.count = 3
     empty, parts = pretrained.build_empty(cfg, 3)
     freeze.apply_freeze(empty, parts, cfg.freeze)
-    indices = pretrained.layer_indices(sorted(trainable(empty)), parts)
+    indices = layer_indices(sorted(trainable(empty)), parts)
     assert set(indices.values()) == {9, 10, 11}
 
 
@@ -161,9 +164,7 @@ def test_multilingual_bert_with_six_labels_has_the_known_counts(
 # Errors.
 
 
-def refuse(
-    module: torch.nn.Module, parts: pretrained.Parts, strategy: FreezeConfig
-) -> tuple[str, ...]:
+def refuse(module: torch.nn.Module, parts: parts.Parts, strategy: FreezeConfig) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         freeze.apply_freeze(module, parts, strategy)
     return caught.value.messages
@@ -308,7 +309,7 @@ def test_the_report_as_json_lists_every_tensor(saved_model: SavedModel) -> None:
     ],
 )
 def test_a_strategy_is_described_by_what_trains(strategy: str, words: str) -> None:
-    assert str(freeze.describe(configure(None, strategy).freeze)) == words
+    assert str(description.describe(configure(None, strategy).freeze)) == words
 
 
 # Frozen modules without dropout.

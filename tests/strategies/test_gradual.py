@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from sweep.config import strategy_checks
 from sweep.config.schema import Config, ConfigError
 from sweep.models import pretrained as model
-from sweep.strategies import freeze
+from sweep.strategies import description, freeze, freeze_report
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_decay_of_one_changes_nothing(trainings: Trainings) -> None:
 # Patterns.
 
 
-def by_patterns(saved_model: SavedModel, *patterns: str) -> freeze.FreezeReport:
+def by_patterns(saved_model: SavedModel, *patterns: str) -> freeze_report.FreezeReport:
     cfg = compose("freeze=none")
     cfg.model.name_or_path, cfg.data.max_length = str(saved_model("bert")), 32
     cfg.model.weights_sha256 = None
@@ -277,9 +277,9 @@ def test_patterns_are_checked_without_a_model(settings: dict[str, Any], message:
 
 
 def test_strategies_are_described() -> None:
-    assert str(freeze.describe(compose("freeze=gradual").freeze)) == (
+    assert str(description.describe(compose("freeze=gradual").freeze)) == (
         "everything; from the top in 2 stages"
     )
     cfg = compose("freeze=none")
     cfg.freeze.train = ["!bert.*", "a.*", "b.*"]
-    assert freeze.describe(cfg.freeze) == "a.* | b.*"
+    assert description.describe(cfg.freeze) == "a.* | b.*"

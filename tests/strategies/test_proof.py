@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 
 from sweep.commands.sweep import main
 from sweep.config.schema import Config
-from sweep.data.splits import encode, load_splits
+from sweep.data.encode import encode
+from sweep.data.splits import load_splits
 from sweep.strategies import freeze, proof
 from sweep.strategies.proof import ProofError
 from sweep.training import saved_model as saving

@@ -12,9 +12,11 @@ from transformers import TrainerCallback
 
 from support.config import compose
 from sweep.config.schema import Config
-from sweep.data.splits import NAMES, Encoded, encode, load_splits
+from sweep.data.encode import Encoded, encode
+from sweep.data.split_rows import NAMES
+from sweep.data.splits import load_splits
 from sweep.models import pretrained as model
-from sweep.strategies import freeze
+from sweep.strategies import freeze, freeze_report
 from sweep.training import train
 from sweep.training.stopping import StopRequest
 
@@ -27,7 +29,7 @@ class Trained:
 
     result: train.TrainResult
     trainer: Any
-    report: freeze.FreezeReport
+    report: freeze_report.FreezeReport
     before: dict[str, torch.Tensor]
     encoded: dict[str, Encoded]
     reports: list[tuple[dict[str, float], int, int]]
@@ -79,7 +81,9 @@ class Trainings:
         settings |= dict(override.split("=", 1) for override in overrides)
         return compose(*(f"{key}={value}" for key, value in settings.items()))
 
-    def apply(self, cfg: Config) -> tuple[model.Loaded, torch.nn.Module, freeze.FreezeReport]:
+    def apply(
+        self, cfg: Config
+    ) -> tuple[model.Loaded, torch.nn.Module, freeze_report.FreezeReport]:
         splits = load_splits(cfg.data)
         loaded = model.load(cfg, splits.label_names)
         return loaded, *freeze.apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)

@@ -16,8 +16,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from support.config import compose
 
-from sweep.comparison import compare
-from sweep.comparison.compare import Interval, Row
+from sweep.comparison import rows
+from sweep.comparison.results import Interval, Row
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.data import table_files
 from sweep.data.splits import Split, Splits
@@ -302,7 +302,7 @@ AWKWARD = {
 def test_the_summary_of_any_configuration_can_be_stored(name: str, store: Store) -> None:
     row = Row(name, "none", "head", 2, (), {"test_f1": Interval(0.5, 2, 0.4, 0.6)})
     run_id = store.create_run("s", {})
-    found = compare.rollup([row])
+    found = rows.rollup([row])
     store.log_metrics(run_id, [(key, value, 1_000, 0) for key, value in found.items()])
     assert read(store, run_id).data.metrics == found
     assert sorted(found.values()) == [0.4, 0.5, 0.6]

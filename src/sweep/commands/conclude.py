@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.comparison import compare, verdict
+from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
 from sweep.reporting import report_files, terminal
 from sweep.runs import read_outputs
@@ -57,8 +57,8 @@ def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> No
     """Tag the winner's runs in the store, and register its saved model."""
     try:
         report_files.describe_runs(store, sweep_id, found)
-        store.recommend(sweep_id, [run.run_id for run in verdict.winners(found)])
-        for record in verdict.checkpoints(found):
+        store.recommend(sweep_id, [run.run_id for run in winners.winners(found)])
+        for record in winners.checkpoints(found):
             about = f"{record.params['data']}-{record.params['model']}"
             name = store.register(record.run_id, about, verdict.text(found))
             if name:

@@ -207,7 +207,7 @@ def print_plan(console: Console, entries: Sequence[Entry]) -> None:
     """Print the table of the runs, what each strategy trains, and the totals."""
     from rich.markup import escape
 
-    from sweep.strategies.freeze import describe
+    from sweep.strategies.description import describe
 
     console.print(_table(entries))
     strategies = [entry.checked.job.cfg.freeze for entry in entries]

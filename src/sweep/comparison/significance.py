@@ -102,34 +102,6 @@ def _residual(scores: np.ndarray) -> float:
     return float((left**2).sum() / ((n - 1) * (count - 1)))
 
 
-def accuracy_scores(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Per text, whether it is right; any shape."""
-    return np.asarray(labels == predictions, np.float32)
-
-
-def macro_f1_scores(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Per text, a number whose mean is macro-F1 and whose spread is that of macro-F1.
-
-    Macro-F1 is no mean over texts. Its first-order expansion in the weight of each text is, and
-    its variance is the one that resampling of texts tends to (infinitesimal jackknife, Efron and
-    Stein 1981).
-
-    Args:
-        labels: Class indices, (texts,).
-        predictions: Class indices, (texts,).
-    """
-    length = int(max(labels.max(), predictions.max())) + 1
-    right = labels == predictions
-    hits = np.bincount(labels[right], minlength=length)
-    size = np.bincount(labels, minlength=length) + np.bincount(predictions, minlength=length)
-    weight = 1 / np.maximum(size, 1)
-    classes = (size > 0).sum()  # those in labels or predictions, as scikit-learn does
-    f1 = 2 * hits * weight
-    # One text changes the F1 of its label and of its prediction.
-    slope = 2 * right * weight[labels] - (f1 * weight)[labels] - (f1 * weight)[predictions]
-    return np.asarray(f1.sum() / classes + len(labels) * slope / classes)
-
-
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     """Exact two-sided p-value of two rows of right and wrong: a sign test of where they differ."""
     from scipy.stats import binomtest

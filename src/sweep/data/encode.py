@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from sweep.base import cache
 from sweep.base.words import Remark
-from sweep.config.schema import Config
-from sweep.data.splits import NAMES, Encoded, Splits, arrange, tokenize
+from sweep.config.schema import Config, DataConfig
+from sweep.data.split_rows import NAMES
+from sweep.data.splits import Split, Splits
 from sweep.models import model_files
 
+_COUNTS = ("lengths", "kept")
 VERSION = 1
-"""Raise it when `data.tokenize` gives something else."""
+"""Raise it when `tokenize` gives something else."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +82,83 @@ def _arrange(arrays: cache.Arrays, splits: Splits, cfg: Config) -> dict[str, Enc
         encoded[name] = replace(part, first=first)
         first += len(part)
     return encoded
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a split, all texts one after the other; an example is a view of them."""
+
+    columns: dict[str, np.ndarray]
+    """What the tokenizer gives: input_ids, attention_mask, ..., each (tokens,)."""
+    ends: np.ndarray  # (rows + 1,), where the text of each row begins, and the last one ends
+    labels: np.ndarray  # (rows,)
+    order: np.ndarray  # (rows,), row of the split that each example is
+    truncated: int
+    """How many texts were longer than `max_length`."""
+    first: int = 0
+    """Number of the first row when the rows of all splits are counted through."""
+
+    @property
+    def tokens(self) -> int:
+        """Token ids of all texts, without padding."""
+        return int(self.ends[-1])
+
+    @property
+    def lengths(self) -> list[int]:
+        """Token ids of each example."""
+        return [int(length) for length in np.diff(self.ends)[self.order]]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.order[index]
+        start, end = self.ends[row], self.ends[row + 1]
+        example: dict[str, Any] = {name: ids[start:end] for name, ids in self.columns.items()}
+        return {**example, "labels": int(self.labels[row]), "row": self.first + int(row)}
+
+
+def encode(split: Split, tokenizer: Any, cfg: DataConfig, by_length: bool) -> Encoded:
+    """Tokenise a split once; padding is left to the batches.
+
+    Args:
+        split: The texts.
+        tokenizer: Of the model.
+        cfg: Its `max_length`.
+        by_length: Put long texts first, so that batches read in order hold texts of one length
+            and one that does not fit into memory shows at once.
+    """
+    return arrange(tokenize(split.texts, tokenizer, cfg.max_length), split, cfg, by_length)
+
+
+def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
+    """Columns of token ids, cut at `max_length`; `lengths` and `kept` count before and after."""
+    if not texts:
+        return dict.fromkeys(_COUNTS, np.zeros(0, np.int32))
+    encoded = tokenizer(texts)
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    long = [i for i, length in enumerate(lengths) if length > max_length]
+    if long:
+        cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_length)
+        for key, values in cut.items():
+            for i, value in zip(long, values, strict=True):
+                encoded[key][i] = value
+    columns = {name: np.array([*chain(*ids)], np.int32) for name, ids in encoded.items()}
+    kept = [len(ids) for ids in encoded["input_ids"]]
+    counts = zip(_COUNTS, (lengths, kept), strict=True)
+    return columns | {name: np.array(values, np.int32) for name, values in counts}
+
+
+def arrange(
+    arrays: Mapping[str, np.ndarray], split: Split, cfg: DataConfig, by_length: bool
+) -> Encoded:
+    """What `tokenize` gave for a split, in the order in which it is read; see `encode`."""
+    lengths = arrays["lengths"]
+    rows = np.arange(len(split))
+    return Encoded(
+        columns={name: ids for name, ids in arrays.items() if name not in _COUNTS},
+        ends=np.concatenate([[0], arrays["kept"].cumsum()]),
+        labels=split.labels,
+        order=np.argsort(lengths, kind="stable")[::-1] if by_length else rows,
+        truncated=int((lengths > cfg.max_length).sum()),
+    )

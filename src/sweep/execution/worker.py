@@ -28,7 +28,7 @@ from sweep.runs.estimate import Size
 from sweep.runs.ledger import Ledger
 from sweep.runs.record import Record, RunSpec, artifacts, first_tags, unfinished, write_record
 from sweep.runs.run import preflight, run
-from sweep.strategies.freeze import FreezeReport
+from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
 from sweep.training.stopping import Stopped, StopRequest
 

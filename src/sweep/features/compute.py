@@ -39,7 +39,7 @@ from sweep.features.frozen_part import FrozenPart, keys
 from sweep.features.payoff import no_room, why_not
 from sweep.models import cpu_kernels
 from sweep.models.pretrained import Loaded
-from sweep.strategies.freeze import FreezeReport
+from sweep.strategies.freeze_report import FreezeReport
 
 TOLERANCE = {"fp32": 1e-3}
 LOOSE = 0.1

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sweep.models.pretrained import Parts
+from sweep.models.parts import Parts
 from sweep.strategies import adapters
-from sweep.strategies.freeze import FreezeReport, Tensor
+from sweep.strategies.freeze_report import FreezeReport, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

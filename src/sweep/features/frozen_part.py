@@ -18,11 +18,11 @@ from sweep.base import cache, environment
 from sweep.base.device import precision_and_device
 from sweep.config.schema import Config
 from sweep.data.collate import Padding
-from sweep.data.encode import Tokens
-from sweep.data.splits import NAMES, Encoded
+from sweep.data.encode import Encoded, Tokens
+from sweep.data.split_rows import NAMES
 from sweep.features.cut import POOLED, Level, backbone, in_backbone, layer_modules
 from sweep.models.pretrained import Loaded
-from sweep.strategies.freeze import FreezeReport
+from sweep.strategies.freeze_report import FreezeReport
 from sweep.strategies.proof import checksums
 
 VERSION = 3

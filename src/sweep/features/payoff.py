@@ -10,7 +10,8 @@ import psutil
 from sweep.base import cache
 from sweep.base.words import Remark, Text
 from sweep.config.schema import Config
-from sweep.data.splits import NAMES, Encoded
+from sweep.data.encode import Encoded
+from sweep.data.split_rows import NAMES
 from sweep.features.cut import Level
 from sweep.features.frozen_part import FrozenPart
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.base.disk import sha256
+from sweep.base.files import check_sha256, find, reason_of
 from sweep.config.schema import Config, ConfigError, ModelConfig
-from sweep.data.table_files import check_sha256, find, reason_of
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")

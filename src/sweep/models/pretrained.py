@@ -5,7 +5,6 @@ The only importer of `AutoModel*` and `AutoTokenizer`.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.schema import Config, ConfigError, ModelConfig
+from sweep.models import quantization
 from sweep.models.model_files import count_errors, fetch, limit_errors
-from sweep.strategies import adapters
+from sweep.models.parts import Parts, layer_indices, parts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-Parts = dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def load(
     """
     from transformers import AutoModelForSequenceClassification, set_seed
 
-    adapters.require(cfg.freeze)
+    quantization.require(cfg.freeze)
     folder = fetch(cfg.model)
     model_config = _model_config(folder, cfg, len(label_names))
     model_config.id2label = dict(enumerate(label_names))
@@ -84,7 +82,7 @@ def load(
         options |= _packing(cfg, folder, options, precision, device)
     set_seed(cfg.seed)
     model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
-    adapters.settle(model)
+    quantization.settle(model)
     parts = parts_of(cfg, model_config.model_type, _names(model))
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
@@ -144,39 +142,13 @@ def _packing(
     empty, info = AutoModelForSequenceClassification.from_pretrained(folder, **plan)
     parts = parts_of(cfg, options["config"].model_type, _names(empty))
     new_names = _new_names(empty, info, parts)
-    skip = adapters.modules_to_train(empty, str(parts["head"]), new_names)
+    skip = quantization.modules_to_train(empty, str(parts["head"]), new_names)
     if parts.get("pooler"):
-        skip += adapters.modules_to_train(empty, str(parts["pooler"]), [])
+        skip += quantization.modules_to_train(empty, str(parts["pooler"]), [])
     return {
-        "quantization_config": adapters.quantization_config(skip, precision),
+        "quantization_config": quantization.quantization_config(skip, precision),
         "device_map": {"": device},
     }
-
-
-def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
-    """The part patterns of a model, its own or its family's.
-
-    Raises:
-        ConfigError: The family is unknown, or there is no pattern for the head.
-    """
-    parts = cfg.model.parts or cfg.families.get(family)
-    if parts is None:
-        raise ConfigError(_unknown_family(cfg, family, names))
-    if not parts.get("head"):
-        raise ConfigError(
-            f"model.parts of {cfg.model.name!r} does not say what the head is called."
-            " Add a line `head: PATTERN`; the head always trains."
-        )
-    return parts
-
-
-def layer_indices(names: Sequence[str], parts: Parts) -> dict[str, int]:
-    """Layer index of every parameter that belongs to a layer."""
-    pattern = parts.get("layers")
-    if not pattern:
-        return {}
-    found = {name: re.fullmatch(pattern, name) for name in names}
-    return {name: int(match[1]) for name, match in found.items() if match}
 
 
 def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
@@ -224,22 +196,3 @@ def _draw_head(model: PreTrainedModel, pattern: str) -> None:
 
 def _names(model: PreTrainedModel) -> list[str]:
     return [name for name, _ in model.named_parameters()]
-
-
-def _unknown_family(cfg: Config, family: str, names: Sequence[str]) -> str:
-    shapes = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", name) for name in names)
-    layer = next((name for name in shapes if ".N." in name), "encoder.layer.N.x")
-    prefix = re.escape(layer.split(".N.")[0])
-    return os.linesep.join(
-        [
-            f"model {cfg.model.name!r} is of the family {family!r}, whose parts have no names yet."
-            " Its parameters are:",
-            *(f"  {name}" for name in shapes),
-            "Put these lines, with your patterns, into a YAML file in conf/model:",
-            "  parts:",
-            r"    embeddings: .*embeddings\..*",
-            rf"    layers: {prefix}\.(\d+)\..*",
-            rf"    attention: {prefix}\.\d+\.attention\..*",
-            r"    head: classifier\..*",
-        ]
-    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from sweep.comparison import compare
+from sweep.comparison import rows
 from sweep.config.schema import ConfigError
 from sweep.runs import read_outputs, read_records, read_store
 from sweep.runs.read_outputs import Plan
@@ -59,7 +59,7 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
         raise ConfigError(f"{', '.join(empty)}: no run of this sweep has left anything.")
     if len(found) == 1:
         return found[0]
-    merged = compare.unique([record for sweep in found for record in sweep.records])
+    merged = rows.unique([record for sweep in found for record in sweep.records])
     name_choices(merged)
     names = [sweep.plan.name for sweep in found]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]

@@ -15,7 +15,7 @@ from sweep.reporting.figures import layer_map
 from sweep.runs import read_outputs
 from sweep.runs.read_outputs import Plan, Predictions
 from sweep.runs.record import Record
-from sweep.strategies.freeze import describe
+from sweep.strategies.description import describe
 
 MOST_ROWS = 200
 """More rows than this help nobody on a page; summary.csv has them all."""

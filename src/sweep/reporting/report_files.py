@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.base import words
-from sweep.comparison import compare, recommend, verdict
+from sweep.comparison import recommend, rows
 from sweep.comparison.results import Comparison, Row
 from sweep.config.schema import ReportConfig
 from sweep.data.splits import load_splits
-from sweep.reporting import sentences, terminal
+from sweep.reporting import recommendation_file, sentences, tables
 from sweep.reporting.material import Material
 from sweep.reporting.page import build as build_page
 from sweep.runs.read_outputs import Plan
@@ -30,8 +30,8 @@ def write(
 ) -> Path:
     """Write report/ of a sweep; returns the path of its page."""
     report = folder / "report"
-    terminal.write(found, report)
-    (report / "recommendation.json").write_text(verdict.to_json(found), "utf-8")
+    tables.write(found, report)
+    (report / "recommendation.json").write_text(recommendation_file.to_json(found), "utf-8")
     texts = texts_of(records, found.split) if options.examples else {}
     say = words.load(options.language)
     return build_page(report, Material(found, records, plan, say, texts, options.examples))
@@ -59,7 +59,7 @@ def description(found: Comparison, plan: Plan) -> str:
     """What the summary run's page says, in Markdown."""
     command = f"\n\n`{plan.command}`" if plan.command else ""
     page = "The whole report is the artifact `report/index.html`."
-    return f"{terminal.markdown(found)}\n{page}{command}"
+    return f"{tables.markdown(found)}\n{page}{command}"
 
 
 def describe_runs(store: Store, sweep_id: str, found: Comparison) -> None:
@@ -76,15 +76,15 @@ def describe_runs(store: Store, sweep_id: str, found: Comparison) -> None:
 def summary_metrics(found: Comparison) -> dict[str, float]:
     """`<strategy>/test_accuracy_mean`, `_ci_low`, `_ci_high`, ... of the configurations chosen."""
     wanted = {f"{found.split}_{name}" for name in SHOWN} | set(COSTS)
-    rows = []
+    shown = []
     for row in found.chosen:
         metrics = {
             name: value if name not in COSTS else replace(value, low=None, high=None)
             for name, value in row.metrics.items()
             if name in wanted
         }
-        rows.append(replace(row, name=row.label, metrics=metrics))
-    return compare.rollup(rows)
+        shown.append(replace(row, name=row.label, metrics=metrics))
+    return rows.rollup(shown)
 
 
 def _columns(found: Comparison) -> list[str]:

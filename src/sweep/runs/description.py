@@ -12,11 +12,13 @@ from sweep.base.device import precision_and_device
 from sweep.base.words import Remark
 from sweep.config.schema import Config
 from sweep.data import table_files
-from sweep.data.encode import Tokens
-from sweep.data.splits import NAMES, Encoded, Splits
+from sweep.data.encode import Encoded, Tokens
+from sweep.data.split_rows import NAMES
+from sweep.data.splits import Splits
 from sweep.models.model_files import fingerprint
 from sweep.runs.record import Record, RunSpec, artifacts, begun, write_config, write_record
-from sweep.strategies.freeze import FreezeReport, describe
+from sweep.strategies.description import describe
+from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
 
 if TYPE_CHECKING:

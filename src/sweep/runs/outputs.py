@@ -14,11 +14,13 @@ import pandas as pd
 from sweep.base.device import precision_and_device
 from sweep.base.disk import write_atomically
 from sweep.config.schema import Config
-from sweep.data.splits import Encoded, Split, Splits
-from sweep.runs.record import CHECKPOINTS, Progress
-from sweep.strategies.freeze import FreezeReport
+from sweep.data.encode import Encoded
+from sweep.data.splits import Split, Splits
+from sweep.runs.record import CHECKPOINTS
+from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
 from sweep.training import saved_model
+from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
     from sweep.training.train import TrainResult

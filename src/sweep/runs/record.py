@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +15,6 @@ from sweep.base.disk import write_atomically
 from sweep.config.schema import SWEEP_WIDE, Config
 from sweep.tracking.store import Store
 
-Progress = Callable[[dict[str, float], int, int], None]
-"""Takes metrics, the optimizer step they belong to, and how many steps there will be."""
 TRAINING = 3
 """Part of every key; raise it when the same choices come to give other results."""
 CHECKPOINTS = "checkpoints"

@@ -14,10 +14,12 @@ from sweep.data.splits import load_splits
 from sweep.models import pretrained
 from sweep.runs import description, outputs
 from sweep.runs.outputs import Curves
-from sweep.runs.record import CHECKPOINTS, Progress, Record, RunSpec
-from sweep.strategies.freeze import FreezeReport, apply
+from sweep.runs.record import CHECKPOINTS, Record, RunSpec
+from sweep.strategies.freeze import apply
+from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
 from sweep.training import checkpoint, saved_model
+from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
     from sweep.training.stopping import StopRequest

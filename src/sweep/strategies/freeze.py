@@ -2,105 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from sweep.base.words import Remark, Text, named
 from sweep.config.schema import ConfigError, FreezeConfig
-from sweep.models.pretrained import Parts, layer_indices
+from sweep.models.parts import Parts, layer_indices
 from sweep.strategies import adapters, selection
-from sweep.strategies.selection import EVERYTHING, HEAD
+from sweep.strategies.freeze_report import FreezeReport, Tensor
+from sweep.strategies.selection import HEAD
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One parameter of the model."""
-
-    name: str
-    shape: tuple[int, ...]
-    """As the model computes with it, also when the values are packed into 4 bits."""
-    trainable: bool
-    decided_by: str
-    depth: int = 0
-    """0 for embeddings, 1 for the lowest layer, one more than the top layer for all above it."""
-    is_head: bool = False
-    stage: int = 1
-    """Stage of gradual unfreezing in which it begins to train."""
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class FreezeReport:
-    """Every tensor of the model with what became of it."""
-
-    strategy: str
-    tensors: tuple[Tensor, ...]
-    adapter: bool = False
-    """Whether an adapter is all that has to be saved, beside the head."""
-
-    @property
-    def trainable_params(self) -> int:
-        """Elements that train."""
-        return sum(t.numel for t in self.tensors if t.trainable)
-
-    @property
-    def total_params(self) -> int:
-        """Elements of the model."""
-        return sum(t.numel for t in self.tensors)
-
-    @property
-    def trainable_fraction(self) -> float:
-        """Share of the elements that train, from 0 to 1."""
-        return self.trainable_params / self.total_params
-
-    @property
-    def lowest_trained_depth(self) -> int:
-        """How deep gradients have to go: a depth as in `Tensor`."""
-        return min(t.depth for t in self.tensors if t.trainable)
-
-    @property
-    def layers(self) -> int:
-        """How many layers the model's parts name."""
-        return max(t.depth for t in self.tensors) - 1
-
-    @property
-    def stages(self) -> int:
-        """How many stages of unfreezing there are; 1 when all starts at once."""
-        return max(t.stage for t in self.tensors)
-
-    @property
-    def has_layers(self) -> bool:
-        """Whether the model's parts name layers; without them the head is at depth 1."""
-        return max(t.depth for t in self.tensors) > 1
-
-    @property
-    def checkpoint_params(self) -> int:
-        """Elements that are saved: all of the model, or the adapter and the head."""
-        return self.trainable_params if self.adapter else self.total_params
-
-    def to_json(self, **others: Any) -> str:
-        """All of it, for the artifact freeze.json, with further keys."""
-        keys = ("name", "shape", "trainable", "decided_by")
-        summary = {
-            "strategy": self.strategy,
-            "trainable_params": self.trainable_params,
-            "total_params": self.total_params,
-            "layers": self.layers,
-            "lowest_trained_depth": self.lowest_trained_depth,
-            **others,
-            "tensors": [{key: getattr(t, key) for key in keys} for t in self.tensors],
-        }
-        return json.dumps(summary, indent=1)
 
 
 def apply(
@@ -150,41 +64,6 @@ def apply_freeze(
         parameter.requires_grad_(decisions[name].trains)
         tensors.append(Tensor(name, _shape(parameter), *decisions[name]))
     return FreezeReport(strategy.name, _with_depths(tensors, parts, strategy))
-
-
-def describe(strategy: FreezeConfig) -> Text:
-    """What trains, for every listing that shows the strategy's name."""
-    found: Text
-    if strategy.adapter:
-        found = _describe_adapter(strategy)
-    elif strategy.train is not None:
-        found = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
-    elif EVERYTHING in strategy.parts:
-        found = named("part", EVERYTHING)
-    else:
-        top = Remark("trains.top", {"count": strategy.count}) if strategy.count else "layers"
-        parts = [top if part == "layers" else part for part in strategy.parts]
-        found = Remark("trains.parts", {"parts": _parts([*parts, HEAD])})
-    if not strategy.stages:
-        return found
-    return Remark("trains.stages", {"trains": found, "stages": strategy.stages})
-
-
-def _describe_adapter(strategy: FreezeConfig) -> Remark:
-    details: list[Text] = [Remark("trains.rank", {"rank": strategy.rank})] if strategy.rank else []
-    details += ["rsLoRA"] if strategy.use_rslora else []
-    details += [Remark("trains.four_bit")] if strategy.quantization else []
-    values = {
-        "adapter": adapters.NAMES[strategy.adapter or ""],
-        "details": tuple(details),
-        "targets": _parts(strategy.targets),
-        "head": named("part", HEAD),
-    }
-    return Remark("trains.adapter_with" if details else "trains.adapter", values)
-
-
-def _parts(names: Sequence[Text]) -> tuple[Text, ...]:
-    return tuple(named("part", name) if isinstance(name, str) else name for name in names)
 
 
 class FrozenModes:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from sweep.base.words import Remark
-from sweep.strategies.freeze import FreezeReport, Tensor
+from sweep.strategies.freeze_report import FreezeReport, Tensor
 
 
 @dataclass

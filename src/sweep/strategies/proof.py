@@ -22,8 +22,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from sweep.base.words import Remark
-from sweep.strategies.adapters import packed_state
-from sweep.strategies.freeze import FreezeReport, Tensor, frozen_modules
+from sweep.models.quantization import packed_state
+from sweep.strategies.freeze import frozen_modules
+from sweep.strategies.freeze_report import FreezeReport, Tensor
 from sweep.strategies.selection import HEAD, few
 
 TOLERANCE = 1e-4

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sweep.config.schema import ConfigError, FreezeConfig
-from sweep.models.pretrained import Parts, layer_indices
+from sweep.models.parts import Parts, layer_indices
 
 EVERYTHING = "everything"
 HEAD = "head"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sweep.strategies import adapters
-from sweep.strategies.freeze import FreezeReport, Tensor
+from sweep.strategies.freeze_report import FreezeReport, Tensor
 
 WARMUP_STEPS = 2
 """Steps left out of the throughput: kernels are chosen and memory is mapped in them."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sweep.config.schema import Config
 from sweep.models import pretrained
 from sweep.strategies import adapters
-from sweep.strategies.freeze import FreezeReport, describe
+from sweep.strategies.description import describe
+from sweep.strategies.freeze_report import FreezeReport
 
 if TYPE_CHECKING:
     from torch import nn

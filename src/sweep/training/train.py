@@ -17,13 +17,14 @@ from torch import nn
 
 from sweep.base.words import Remark
 from sweep.config.schema import Config
-from sweep.data.splits import NAMES, Encoded
+from sweep.data.encode import Encoded
+from sweep.data.split_rows import NAMES
 from sweep.features.cut import Cut
-from sweep.runs.record import Progress
-from sweep.strategies.freeze import FreezeReport
+from sweep.strategies.freeze_report import FreezeReport
 from sweep.strategies.gradual import Thaw, discriminate
 from sweep.strategies.proof import Proof
 from sweep.training import checkpoint, cost
+from sweep.training.progress import Progress
 from sweep.training.resume import Keeper
 from sweep.training.stopping import StopRequest
 from sweep.training.trainer import DivergedError, SweepTrainer, Watcher, make_trainer

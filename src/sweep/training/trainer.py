@@ -21,13 +21,13 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from sweep.base.device import precision_and_device
 from sweep.config.schema import Config
 from sweep.data.collate import Padding
+from sweep.data.encode import Encoded
 from sweep.data.sampler import EpochOrder
-from sweep.data.splits import Encoded
 from sweep.features.cut import Cut
 from sweep.models import cpu_kernels
-from sweep.runs.record import Progress
 from sweep.strategies.freeze import FrozenModes
 from sweep.training import cost, metrics
+from sweep.training.progress import Progress
 
 
 class DivergedError(RuntimeError):

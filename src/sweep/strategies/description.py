@@ -1,0 +1,49 @@
+"""Describe in words what a strategy trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sweep.base.words import Remark, Text, named
+from sweep.config.schema import FreezeConfig
+from sweep.strategies import adapters
+from sweep.strategies.selection import EVERYTHING, HEAD
+
+if TYPE_CHECKING:
+    pass
+
+
+def describe(strategy: FreezeConfig) -> Text:
+    """What trains, for every listing that shows the strategy's name."""
+    found: Text
+    if strategy.adapter:
+        found = _describe_adapter(strategy)
+    elif strategy.train is not None:
+        found = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
+    elif EVERYTHING in strategy.parts:
+        found = named("part", EVERYTHING)
+    else:
+        top = Remark("trains.top", {"count": strategy.count}) if strategy.count else "layers"
+        parts = [top if part == "layers" else part for part in strategy.parts]
+        found = Remark("trains.parts", {"parts": _parts([*parts, HEAD])})
+    if not strategy.stages:
+        return found
+    return Remark("trains.stages", {"trains": found, "stages": strategy.stages})
+
+
+def _describe_adapter(strategy: FreezeConfig) -> Remark:
+    details: list[Text] = [Remark("trains.rank", {"rank": strategy.rank})] if strategy.rank else []
+    details += ["rsLoRA"] if strategy.use_rslora else []
+    details += [Remark("trains.four_bit")] if strategy.quantization else []
+    values = {
+        "adapter": adapters.NAMES[strategy.adapter or ""],
+        "details": tuple(details),
+        "targets": _parts(strategy.targets),
+        "head": named("part", HEAD),
+    }
+    return Remark("trains.adapter_with" if details else "trains.adapter", values)
+
+
+def _parts(names: Sequence[Text]) -> tuple[Text, ...]:
+    return tuple(named("part", name) if isinstance(name, str) else name for name in names)
