@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test lint format ui report bench clean
+.PHONY: help setup sweep check test lint format docs ui report bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,11 +12,15 @@ setup: .venv/installed ## Create .venv and install everything, pinned by constra
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sweep needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev,docs]'
 	touch $@
 
 sweep: setup ## Run the standard comparison; ARGS="freeze=none,full seed=0,1" passes overrides
 	$(BIN)/python -m sweep $(ARGS)
+
+check: setup ## Run lint, types and unit tests
+	$(MAKE) lint
+	$(BIN)/python -m pytest --ignore=tests/end_to_end
 
 test: setup ## Run lint, type check and the test suite
 	$(MAKE) lint
@@ -31,6 +35,10 @@ lint: setup ## Check style and types
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## Build the documentation into build/docs/index.html; a warning is an error
+	$(BIN)/python scripts/write_keys.py
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
 
 bench: setup ## Time sweep against the notebook's recipe; ARGS="--texts 512 --epochs 1 --repeats 1" is short
 	$(BIN)/python scripts/measure/benchmark.py $(ARGS)

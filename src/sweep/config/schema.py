@@ -194,7 +194,7 @@ class TrainerConfig:
     """CPU threads; null takes every core this process may use. Results are reproducible only for
     the same number."""
     torch_compile: bool = False
-    """Compile the model first. Takes minutes, and steps get slower on a CPU; see README, Speed."""
+    """Compile the model first. Takes minutes, and steps get slower on a CPU; see docs, Speed."""
     logging_steps: int = 10
     """Optimizer steps between points of the training curve."""
     eval_steps: int | None = None
