@@ -172,7 +172,10 @@ def test_validation_chooses_and_budgets_are_told(tmp_path: Path) -> None:
     assert [row.name for row in found.chosen] == ["none lr=2", "full"]
     assert found.budgets == {"none": 2, "full": 1}
     assert found.choice != ""
-    assert [w.partition(":")[0] for w in told(found.warnings)] == ["tuning budgets differ"]
+    assert [w.partition(":")[0] for w in told(found.warnings)] == [
+        "two seeds of none, full",
+        "tuning budgets differ",
+    ]
 
 
 def test_test_scores_choose_nothing(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_limits_that_nothing_keeps_leave_no_recommendation(tmp_path: Path) -> No
     found = compared(three(tmp_path), max_time_s=1)
     assert found.recommendation is None
     assert told(found.warnings) == [
-        "no recommendation: nothing keeps the limits (none 100.0 s, above compare.max_time_s=1;"
-        " lora 60.0 s, above compare.max_time_s=1; full 10.0 s, above compare.max_time_s=1)"
+        "no recommendation: every strategy is ruled out (none 100.0 s, above"
+        " compare.max_time_s=1; lora 60.0 s, above compare.max_time_s=1; full 10.0 s, above compare.max_time_s=1)"
     ]
 
 
@@ -115,7 +115,7 @@ def test_with_one_seed_the_recommendation_is_provisional(tmp_path: Path) -> None
     found = compared(three(tmp_path, seeds=1)).recommendation
     assert found is not None
     assert found.provisional
-    assert "Provisional: with one seed" in str(found.reason)
+    assert "Provisional: fewer than three seeds" in str(found.reason)
 
 
 def test_one_strategy_alone_is_not_recommended(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[Tex
         *_lost(rows),
         *_groups(chosen),
         *_not_finite(rows),
-        *_one_seed(chosen),
+        *_few_seeds(chosen),
         *_unequal_seeds(chosen),
         *_tuning(rows, split),
         *_training(chosen),
@@ -96,9 +96,12 @@ def _not_finite(rows: Sequence[Row]) -> list[Remark]:
     ]
 
 
-def _one_seed(chosen: Sequence[Row]) -> list[Remark]:
-    single = tuple(row.label for row in chosen if row.finished == 1)
-    return [Remark("warning.one_seed", {"strategies": single})] if single else []
+def _few_seeds(chosen: Sequence[Row]) -> list[Remark]:
+    by_count = {
+        count: tuple(row.label for row in chosen if row.finished == count) for count in (1, 2)
+    }
+    keys = {1: "warning.one_seed", 2: "warning.two_seeds"}
+    return [Remark(keys[n], {"strategies": labels}) for n, labels in by_count.items() if labels]
 
 
 def _unequal_seeds(chosen: Sequence[Row]) -> list[Remark]:

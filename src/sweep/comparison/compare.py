@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sweep.base.words import Remark
-from sweep.comparison import caveats, pairwise, reasons, recommend
+from sweep.comparison import (
+    against_baselines,
+    caveats,
+    learning,
+    pairwise,
+    reasons,
+    recommend,
+)
 from sweep.comparison.results import (
     Baseline,
     Comparison,
@@ -67,7 +74,7 @@ def compare(
 
 
 def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
-    """Add what is said of the strategies of one group."""
+    """Add what is said of the strategies of one group; changes the comparison in place."""
     rows = [row for row in found.chosen if row.group == group]
     tested = {row.label: runs_to_test(row, found.rows) for row in rows}
     found.warnings.extend(
@@ -78,11 +85,58 @@ def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
     scored = pairwise.score(tested, found.warnings)
     differences = pairwise.differences(scored, found.split, options)
     found.differences.extend(differences)
+    nothing = _learning(found, rows)
     found.reasons.update(reasons.why(rows))
-    found.uses.update(reasons.when(rows, differences, found.metric))
-    choice = recommend.recommend(rows, differences, found.metric, options, found.warnings)
+    learnt = [row for row in rows if row.label not in nothing]
+    found.uses.update(reasons.when(learnt, differences, found.metric))
+    found.uses.update({label: Remark("when.learn", {"how": how}) for label, how in nothing.items()})
+    if short := learning.too_short(rows):
+        found.warnings.append(Remark("no_choice.short", {"strategies": short}))
+        return
+    unbeaten = _unbeaten(found, group, scored, options)
+    choice = recommend.recommend(rows, differences, found.metric, options, found.warnings, nothing)
     if choice is not None:
-        found.recommendations[group] = choice
+        found.recommendations[group] = replace(choice, unbeaten=unbeaten)
+
+
+def _learning(found: Comparison, rows: Sequence[Row]) -> dict[str, Remark]:
+    """Flag runs and strategies that learnt nothing; returns the strategies of these rows."""
+    of_runs = learning.flags_of_runs(rows, found.metric)
+    nothing = learning.flags_of_strategies(rows, of_runs)
+    found.failed_to_learn.update(of_runs)
+    found.learnt_nothing.update(nothing)
+    values = ({"strategy": label, "how": how} for label, how in nothing.items())
+    found.warnings.extend(Remark("warning.learnt_nothing", value) for value in values)
+    for row in rows:
+        some = tuple(run.name for run in caveats.finished([row]) if run.name in of_runs)
+        if some and row.label not in nothing:
+            values_ = {"strategy": row.label, "runs": some, "how": of_runs[some[0]]}
+            found.warnings.append(Remark("warning.some_learnt_nothing", values_))
+    return nothing
+
+
+def _unbeaten(
+    found: Comparison, group: str, scored: Sequence[pairwise.Scored], options: CompareConfig
+) -> Remark | str:
+    """Compare with the baselines; returns the sentence on one that is not beaten, if any."""
+    test = against_baselines.compare_best(scored, found.baselines, found.metric, options)
+    if test is None:
+        return ""
+    found.against_baselines[group] = test
+    if test.is_beaten:
+        return ""
+    values = {
+        "baseline": test.baseline.name,
+        "score": test.score,
+        "metric": recommend.metric_name(found.metric),
+        "seconds": test.baseline.metrics.get("runtime_s", 0.0),
+        "strategy": test.strategy,
+        "difference": test.estimate * 100,
+        "low": test.low * 100,
+        "high": test.high * 100,
+    }
+    found.unbeaten[group] = Remark("verdict.unbeaten", values)
+    return found.unbeaten[group]
 
 
 def untested(records: Sequence[Record]) -> Comparison:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from sweep.base.words import Remark, Text
 from sweep.comparison import per_text_scores, significance
 from sweep.comparison.per_text_scores import Predictions, PredictionsError
-from sweep.comparison.results import Difference
+from sweep.comparison.results import MIN_SEEDS, Difference
 from sweep.config.schema import CompareConfig
 from sweep.runs.record import Record
 
@@ -29,6 +29,8 @@ class Scored:
     seeds: tuple[int, ...]
     scores: dict[str, np.ndarray]
     """Per metric, (seeds, texts)."""
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, object), repr=False)
+    """Class names of the texts, (texts,)."""
 
     def pick(self, metric: str, seeds: Iterable[int]) -> np.ndarray:
         """Rows of these seeds, in this order."""
@@ -91,6 +93,7 @@ def _of_metric(
                 more_seeds=more,
                 seeds=test.seeds,
                 texts=test.texts,
+                note=_note(test, half, verdict),
             )
         )
     return found
@@ -100,7 +103,7 @@ def _test(a: Scored, b: Scored, metric: str) -> _Test:
     """Pair by seed, for the same seed draws the same head and the same order of texts."""
     common = [seed for seed in a.seeds if seed in b.seeds]
     seeds = min(len(a.seeds), len(b.seeds))
-    if len(common) >= 2:
+    if len(common) >= MIN_SEEDS or 2 <= len(common) == seeds:
         left, right = a.pick(metric, common), b.pick(metric, common)
         estimate, seeds = significance.paired(left, right), len(common)
     elif seeds >= 2:
@@ -118,10 +121,19 @@ def _test(a: Scored, b: Scored, metric: str) -> _Test:
     return _Test(a.label, b.label, estimate, p_value, method, seeds, left.shape[1])
 
 
+def _note(test: _Test, half: float, verdict: str) -> Remark | str:
+    """Say why an interval that leaves out 0 decides nothing."""
+    if verdict != "undecided" or abs(test.estimate.mean) <= half:
+        return ""
+    if test.seeds < MIN_SEEDS:
+        return Remark("undecided.seeds", {"seeds": test.seeds, "needed": MIN_SEEDS})
+    return Remark("undecided.pairs")
+
+
 def _verdict(test: _Test, half: float, p: float, options: CompareConfig) -> str:
-    """What can be claimed; one seed says nothing about the next one, so then nothing can."""
+    """What can be claimed; of too few seeds, nothing."""
     mean = test.estimate.mean
-    if test.seeds < 2:
+    if test.seeds < MIN_SEEDS:
         return "undecided"
     if p <= 1 - options.confidence:
         return "better" if mean > 0 else "worse"
@@ -157,7 +169,12 @@ def score(tested: Mapping[str, Sequence[Record]], warnings: list[Text]) -> list[
         else:
             warnings.append(Remark("untested.texts", {"run": record.name}))
     return [
-        Scored(label, tuple(own), per_text_scores.scores(list(own.values())))
+        Scored(
+            label,
+            tuple(own),
+            per_text_scores.scores(list(own.values())),
+            next(iter(own.values())).labels,
+        )
         for label, own in kept.items()
     ]
 

@@ -32,7 +32,8 @@ def when(rows: Sequence[Row], differences: Sequence[Difference], metric: str) ->
     """Per strategy, the situations in which this sweep speaks for it.
 
     Args:
-        rows: One per strategy, of one group.
+        rows: One per strategy, of one group, without those that learnt nothing: a cheap run that
+            predicts one class is no use for anything.
         differences: Of their pairs.
         metric: What counts as good.
     """
@@ -56,16 +57,21 @@ def when(rows: Sequence[Row], differences: Sequence[Difference], metric: str) ->
 def _quality(
     row: Row, rows: Sequence[Row], differences: Sequence[Difference], metric: str
 ) -> list[Remark]:
-    """What speaks for a strategy in quality: that it is best, equivalent, or not told apart."""
+    """What speaks for a strategy in quality: that it is best, as good, or not told apart.
+
+    One that is equivalent, but shown to lie below the best, has its costs to speak for it.
+    """
     known = [row for row in rows if metric in row.metrics]
     if row not in known:
         return []
     top = max(known, key=lambda row: row.metrics[metric].mean)
     pair = {row.label, top.label}
-    verdicts = [d.verdict for d in differences if d.metric == metric and {d.a, d.b} == pair]
-    if row is top or "equivalent" in verdicts:
+    if row is top:
         return [Remark("when.quality")]
-    return [Remark("when.quality_perhaps")] if "undecided" in verdicts else []
+    for d in differences:
+        if d.metric == metric and {d.a, d.b} == pair and d.low <= 0 <= d.high:
+            return [Remark("when.quality" if d.verdict == "equivalent" else "when.quality_perhaps")]
+    return []
 
 
 def _timed(rows: Sequence[Row]) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sweep.base.words import Remark, Text, named
 from sweep.comparison import caveats
-from sweep.comparison.results import Difference, Recommendation, Row
+from sweep.comparison.results import MIN_SEEDS, Difference, Recommendation, Row
 from sweep.config.schema import CompareConfig
 
 
@@ -28,8 +29,9 @@ class Cost:
         return Remark(f"amount.{self.name}", {"value": value})
 
     def of(self, row: Row) -> Remark:
-        """What a strategy takes on average."""
-        return self.amount(row.metrics[self.metric].mean)
+        """What a strategy takes on average; of arithmetic, the time that it came to here."""
+        shown = "train_runtime_s" if self.name == "flops" else self.metric
+        return self.amount(row.metrics[shown if shown in row.metrics else self.metric].mean)
 
 
 COSTS = {
@@ -47,6 +49,7 @@ def recommend(
     metric: str,
     options: CompareConfig,
     warnings: list[Text],
+    unfit: Mapping[str, Remark] = MappingProxyType({}),
 ) -> Recommendation | None:
     """Apply the rule to the strategies of one group.
 
@@ -57,9 +60,14 @@ def recommend(
         options: Margin, cost and limits.
         warnings: Gets a remark on why there is no recommendation, or on what was used in place
             of a cost that cannot be ranked.
+        unfit: By label, why strategies cannot be recommended whatever they cost.
     """
     rows = [row for row in chosen if metric in row.metrics]
-    excluded = {row.label: over for row in rows if (over := _over_limit(row, options))}
+    excluded = {
+        row.label: over
+        for row in rows
+        if (over := unfit.get(row.label) or _over_limit(row, options))
+    }
     allowed = [row for row in rows if row.label not in excluded]
     if not allowed or len(rows) < 2:
         warnings.append(_no_recommendation(rows, excluded))
@@ -78,21 +86,33 @@ def recommend(
         reason = _is_best(best, metric, cost, min(others))
     else:
         reason = _is_cheaper(winner, best, lows[winner.label], metric, cost)
-    single = any(row.finished < 2 for row in allowed)
+    few = any(row.finished < MIN_SEEDS for row in allowed)
     return Recommendation(
         strategy=winner.strategy,
         configuration=winner.name,
         cost=cost.name,
         margin=options.margin,
-        reason=Remark("reason.provisional", {"reason": reason}) if single else reason,
+        reason=Remark("reason.provisional", {"reason": reason}) if few else reason,
         rule=rule(metric, cost, options),
         candidates=tuple(row.label for row in ranked),
-        provisional=single,
+        provisional=few,
+        rival=_open_rival(best, allowed, metric, differences) if winner is best else "",
         excluded=tuple(
             Remark("limit.of", {"strategy": label, "over": over})
             for label, over in excluded.items()
         ),
     )
+
+
+def _open_rival(
+    best: Row, rows: Sequence[Row], metric: str, differences: Sequence[Difference]
+) -> str:
+    """Return the runner-up where it is neither shown to be worse nor equivalent."""
+    others = sorted((r for r in rows if r is not best), key=lambda r: -r.metrics[metric].mean)
+    pair = {best.label, others[0].label} if others else set()
+    tests = [d for d in differences if d.metric == metric and {d.a, d.b} == pair]
+    is_open = bool(others) and all(d.verdict == "undecided" for d in tests)
+    return others[0].label if is_open else ""
 
 
 def rule(metric: str, cost: Cost, options: CompareConfig) -> Remark:

@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from sweep.base.words import Remark, Text
 from sweep.runs.record import Record
 
+MIN_SEEDS = 3
+"""Fewer claim nothing. Two seeds estimate their spread from one number; where that comes out small
+by chance, the test takes noise of training for a difference: among four equal strategies some
+pair was called different in 11 % of simulated sweeps, in place of 5."""
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over replicates, with its 95 % interval if there are two or more."""
+    """A mean over replicates, with its interval if there are three or more."""
 
     mean: float
     n: int
@@ -18,6 +23,8 @@ class Interval:
     high: float | None = None
     sd: float | None = field(default=None, compare=False)
     """Sample standard deviation over replicates."""
+    values: tuple[float, ...] = field(default=(), compare=False)
+    """Of two replicates, which say more themselves than an interval over one degree of freedom."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Difference:
     verdict: str
     """`better`, `worse`, `equivalent` or `undecided`, said of a against b.
 
-    With one seed each it is always `undecided`: the p-value is then about the two trained models.
+    With fewer than three seeds each it is always `undecided`.
     """
     method: str
     """`t over seeds and texts`; with one seed each `exact McNemar`, or `z over texts` for F1."""
@@ -69,6 +76,13 @@ class Difference:
     """Seeds of each side that went in, the smaller number if they differ."""
     texts: int = 0
     """Test texts that went in."""
+    note: Text = ""
+    """Why it is undecided although the interval leaves out 0; empty elsewhere."""
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether the p-value is about strategies, and not about a few trained models."""
+        return self.seeds >= MIN_SEEDS
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,23 @@ class Baseline:
     """test_accuracy, test_f1, or eval_* where there is no test split; runtime_s."""
     predictions: tuple[str, ...] = ()
     """Class name per row of the reported split, in its order."""
+
+
+@dataclass(frozen=True)
+class BaselineTest:
+    """The best strategy against the best baseline, on the same texts."""
+
+    baseline: Baseline
+    strategy: str
+    """Label of the strategy with the highest mean."""
+    score: float
+    """Of the baseline, in the metric compared."""
+    estimate: float
+    low: float
+    high: float
+    """Strategy minus baseline, with its interval at `Comparison.confidence`."""
+    is_beaten: bool
+    """Whether the strategy is shown to be better, after Holm's correction over all strategies."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +131,12 @@ class Recommendation:
     provisional: bool = False
     """One seed each: what holds for these trained models, and may not for the next ones."""
     excluded: tuple[Text, ...] = ()
-    """Strategies above a limit, each with the limit and what it took."""
+    """Strategies above a limit or that learnt nothing, each with the reason."""
+    unbeaten: Text = ""
+    """Says, before all else, which baseline no strategy is shown to beat; else empty."""
+    rival: str = ""
+    """Label of the runner-up, where the strategy has the best mean but is not shown to be better
+    than the next nor as good: there is no clear winner then."""
 
 
 @dataclass(frozen=True)
@@ -135,3 +171,11 @@ class Comparison:
     """Per strategy label, one line on why it is faster than the others, or is not."""
     uses: dict[str, Remark] = field(default_factory=dict)
     """Per strategy label, when to take it, as far as this sweep shows."""
+    against_baselines: dict[str, BaselineTest] = field(default_factory=dict)
+    """Per group, the best strategy against the best baseline; missing where it is not known."""
+    learnt_nothing: dict[str, Remark] = field(default_factory=dict)
+    """Per strategy label, how it shows that at least half of its runs learnt nothing."""
+    failed_to_learn: dict[str, Remark] = field(default_factory=dict)
+    """Per name of a run, how it shows that it learnt nothing."""
+    unbeaten: dict[str, Text] = field(default_factory=dict)
+    """Per group, the sentence on a baseline that no strategy is shown to beat."""

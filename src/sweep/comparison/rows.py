@@ -8,10 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from sweep.comparison import caveats, pairwise
-from sweep.comparison.results import (
-    Interval,
-    Row,
-)
+from sweep.comparison.results import MIN_SEEDS, Interval, Row
 from sweep.runs.record import Record
 
 
@@ -94,16 +91,35 @@ def best(rows: Sequence[Row], metric: str) -> set[str]:
     return {name for name, value in found.items() if value == target}
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean and Student's t interval."""
+def interval(
+    values: Sequence[float],
+    confidence: float = 0.95,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Return mean and Student's t interval; of two values the values, of one the value alone.
+
+    Args:
+        values: One per replicate.
+        confidence: Level of the interval.
+        limits: What the quantity cannot leave; the interval is cut there.
+    """
     from scipy.special import stdtrit
 
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Interval(mean, n)
     sd = statistics.stdev(values)
+    if n < MIN_SEEDS:
+        return Interval(mean, n, sd=sd, values=tuple(values))
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / math.sqrt(n)
-    return Interval(mean, n, mean - half, mean + half, sd)
+    low, high = (min(max(end, limits[0]), limits[1]) for end in (mean - half, mean + half))
+    return Interval(mean, n, low, high, sd)
+
+
+def limits_of(metric: str) -> tuple[float, float]:
+    """Return what values of a metric cannot leave: shares lie in 0..1, nothing else below 0."""
+    is_share = metric.endswith(("_accuracy", "_f1", "_fraction"))
+    return (0.0, 1.0 if is_share else math.inf)
 
 
 def _finished(records: Iterable[Record]) -> list[Record]:
@@ -181,7 +197,11 @@ def _row(name: str, group: Sequence[Record], grouped: Sequence[str]) -> Row:
             for record in group
             if record.status != "FINISHED"
         ),
-        metrics={metric: interval(found) for metric, found in values.items() if found},
+        metrics={
+            metric: interval(found, limits=limits_of(metric))
+            for metric, found in values.items()
+            if found
+        },
         records=tuple(group),
         group=" ".join(f"{key}={swept[key]}" for key in grouped if key in swept),
     )

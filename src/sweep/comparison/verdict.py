@@ -45,12 +45,20 @@ def settings(records: Sequence[Record]) -> Config:
 
 
 def text(found: Comparison) -> str:
-    """The recommendation in a few lines; says so when there is none."""
-    lines = []
+    """The recommendation in a few lines; says so when there is none.
+
+    A baseline that no strategy is shown to beat comes first, whatever is recommended.
+    """
+    lines = [str(sentence) for sentence in found.unbeaten.values()]
+    if not found.recommendations:
+        lines.append("no recommendation")
     for group, recommendation in found.recommendations.items():
         where = f" for {group}" if group and len(found.recommendations) > 1 else ""
+        if recommendation.rival:
+            rival, best = recommendation.rival, recommendation.strategy
+            lines.append(f"no clear winner: {rival} is not shown to be worse than {best}")
         lines += [
             f"recommended{where}: {recommendation.configuration}. {recommendation.reason}",
             f"rule: {recommendation.rule}",
         ]
-    return "\n".join(lines) or "no recommendation"
+    return "\n".join(lines)

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweep.base.words import Words
+from sweep.base.words import Remark, Words
 from sweep.comparison import recommend
-from sweep.comparison.results import Comparison, Difference, Interval, Recommendation, Row
+from sweep.comparison.results import (
+    MIN_SEEDS,
+    Comparison,
+    Difference,
+    Interval,
+    Recommendation,
+    Row,
+)
 from sweep.reporting.figures import svg
 from sweep.reporting.figures.across_strategies import points_text
 
@@ -22,7 +29,9 @@ def percent(share: float) -> str:
 
 
 def range_text(found: Interval, scale: float = 1.0, form: str = ".1f") -> str:
-    """The interval in brackets, or nothing where one seed has none."""
+    """The interval in brackets, of two seeds both values, of one nothing."""
+    if found.values:
+        return f"[{', '.join(format(value * scale, form) for value in found.values)}]"
     if found.low is None or found.high is None:
         return ""
     return f"[{found.low * scale:{form}}, {found.high * scale:{form}}]"
@@ -95,7 +104,10 @@ def flipped(d: Difference) -> Difference:
 
 
 def verdict(comparison: Comparison, say: Words, missing: int = 0) -> list[str]:
-    """The verdict in three sentences; of several groups, one sentence for each."""
+    """The verdict in up to four sentences; of several groups, one sentence for each.
+
+    A baseline that no strategy is shown to beat comes first.
+    """
     found = groups(comparison)
     if not ranked(comparison):
         failed = sum(len(row.failures) for row in comparison.rows)
@@ -104,13 +116,23 @@ def verdict(comparison: Comparison, say: Words, missing: int = 0) -> list[str]:
     if len(found) > 1:
         known = [group for group in found if ranked(comparison, group)]
         return [
-            say("verdict.group", group=group, sentence=_first(comparison, group, say))
+            say("verdict.group", group=group, sentence=sentence)
             for group in known
+            for sentence in (*_unbeaten(comparison, group, say), _first(comparison, group, say))
         ]
     (group,) = found
-    first = _first(comparison, group, say)
+    first = [*_unbeaten(comparison, group, say), _first(comparison, group, say)]
     row = recommended(comparison, group) or ranked(comparison, group)[0]
-    return [first, *_second(comparison, row, say), *_last(comparison, row, say)][:3]
+    return [*first, *[*_second(comparison, row, say), *_last(comparison, row, say)][:2]]
+
+
+def _unbeaten(comparison: Comparison, group: str, say: Words) -> list[str]:
+    """The baseline that no strategy is shown to beat, if there is one."""
+    remark = comparison.unbeaten.get(group)
+    if not isinstance(remark, Remark):
+        return []
+    name = baseline(comparison.against_baselines[group].baseline.name, say)
+    return [say.tell(Remark(remark.key, dict(remark.values, baseline=name)))]
 
 
 def _first(comparison: Comparison, group: str, say: Words) -> str:
@@ -122,18 +144,25 @@ def _first(comparison: Comparison, group: str, say: Words) -> str:
         words = recommend.metric_name(comparison.metric)
         score = _score(comparison, rows[0])
         return say(key, strategy=rows[0].strategy, score=score, metric=words)
-    metric = COSTS.get(found.cost, found.cost)
-    spent = row.metrics.get(metric)
+    key = "verdict.take" if len(found.candidates) > 1 else "verdict.take_best"
     return say(
-        "verdict.take" if len(found.candidates) > 1 else "verdict.take_best",
+        "verdict.open" if found.rival else key,
         start=say("verdict.start_for_now" if found.provisional else "verdict.start"),
+        other=found.rival,
         strategy=row.strategy,
         metric=recommend.metric_name(comparison.metric),
         score=_score(comparison, row),
         cost=say.known("cost", found.cost),
-        amount=amount(metric, spent.mean, say) if spent else "–",
+        amount=_spent(row, found.cost, say),
         margin=recommend.points(found.margin),
     )
+
+
+def _spent(row: Row, cost: str, say: Words) -> str:
+    """What a strategy took; of arithmetic, the seconds that it came to here."""
+    metric = "train_runtime_s" if cost == "flops" else COSTS.get(cost, cost)
+    spent = row.metrics.get(metric)
+    return amount(metric, spent.mean, say) if spent else "–"
 
 
 def _score(comparison: Comparison, row: Row) -> str:
@@ -181,11 +210,11 @@ def _difference(d: Difference | None, say: Words) -> str:
 def _last(comparison: Comparison, row: Row, say: Words) -> list[str]:
     """What fine-tuning gains at all, and how many seeds say so."""
     metric, seeds = comparison.metric, row.metrics[comparison.metric].n
-    if seeds == 1:
-        return [say("verdict.one_seed")]
+    if seeds < MIN_SEEDS:
+        return [say("verdict.one_seed" if seeds == 1 else "verdict.two_seeds")]
     found = []
     known = [b for b in comparison.baselines if metric in b.metrics]
-    if known:
+    if known and row.group not in comparison.unbeaten:
         best = max(known, key=lambda b: b.metrics[metric])
         gain = row.metrics[metric].mean - best.metrics[metric]
         found.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sweep.base.words import Words
 from sweep.comparison.results import Baseline, Difference, Row
 from sweep.reporting import sentences
 from sweep.reporting.figures import across_strategies, per_strategy, svg
@@ -275,14 +276,24 @@ def _pair(m: Material, d: Difference) -> list[Cell]:
         Cell(f"{d.a} − {d.b}"),
         Cell(say(f"table.{'f1' if d.metric.endswith('f1') else 'accuracy'}").rstrip(", %")),
         Cell(across_strategies.points_text(d), d.estimate),
-        Cell("< 0.001" if d.p_adjusted < 0.001 else f"{d.p_adjusted:.3f}", d.p_adjusted),
-        Cell(
-            f"{across_strategies.SIGNS.get(d.verdict, '')} {say.known('verdicts', d.verdict)}",
-            tone=d.verdict,
-        ),
+        Cell(_p_text(d), d.p_adjusted),
+        Cell(_verdict_text(d, say), tone=d.verdict),
         Cell(more, d.more_seeds if d.more_seeds is not None else float("inf")),
         Cell(say.known("method", d.method)),
     ]
+
+
+def _p_text(d: Difference) -> str:
+    """The corrected p-value; a dash where too few seeds make it no evidence."""
+    if not d.is_evidence:
+        return "–"
+    return "< 0.001" if d.p_adjusted < 0.001 else f"{d.p_adjusted:.3f}"
+
+
+def _verdict_text(d: Difference, say: Words) -> str:
+    """The verdict with its sign, and why it is undecided where the interval leaves out 0."""
+    word = f"{across_strategies.SIGNS.get(d.verdict, '')} {say.known('verdicts', d.verdict)}"
+    return f"{word} ({say.tell(d.note)})" if d.note else word
 
 
 def _band(runs: Sequence[list[tuple[int, float]]]) -> list[tuple[int, float, float, float]]:

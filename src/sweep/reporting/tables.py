@@ -202,6 +202,8 @@ def _cell(row: Row, column: Column, marked: set[str]) -> str:
     if found is None:
         return "-"
     text = format(found.mean, column.form) + ("*" if row.name in marked else "")
+    if column.spread and found.values:
+        return f"{text} ({', '.join(format(v, column.form) for v in found.values)})"
     if not column.spread or found.low is None or found.high is None:
         return text
     return f"{text} ±{(found.high - found.low) / 2:{column.form}}"

@@ -1,0 +1,100 @@
+"""Find runs that learnt nothing, and runs that are too short to say anything of a strategy."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sweep.base.words import Remark
+from sweep.comparison import caveats, per_text_scores
+from sweep.comparison.per_text_scores import PredictionsError
+from sweep.comparison.results import Row
+from sweep.runs import read_outputs
+from sweep.runs.record import Record
+
+MIN_STEPS = 10
+"""Fewer optimizer steps than this are a try whether everything fits, such as trainer=debug."""
+LEAST_POINTS = 4
+"""Fewer points of the training loss show no direction."""
+
+
+def flags_of_runs(rows: Iterable[Row], metric: str) -> dict[str, Remark]:
+    """Return, by the name of each run that learnt nothing, how that shows.
+
+    Args:
+        rows: Their finished runs are looked at: predictions and curves, as far as they are there.
+        metric: What strategies are compared by, such as `test_accuracy`.
+    """
+    flags = {record.name: _flag(record, metric) for record in caveats.finished(rows)}
+    return {name: flag for name, flag in flags.items() if flag is not None}
+
+
+def flags_of_strategies(rows: Iterable[Row], of_runs: Mapping[str, Remark]) -> dict[str, Remark]:
+    """Return, by label, the strategies of which at least half of the runs learnt nothing."""
+    flags = {}
+    for row in rows:
+        runs = caveats.finished([row])
+        flagged = [of_runs[run.name] for run in runs if run.name in of_runs]
+        if runs and 2 * len(flagged) >= len(runs):
+            values = {"count": len(flagged), "runs": len(runs), "how": flagged[0]}
+            flags[row.label] = Remark("learnt.nothing", values)
+    return flags
+
+
+def too_short(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the labels of strategies with a run that hardly began to train.
+
+    A run is too short with fewer than `MIN_STEPS` optimizer steps, or when it ended before its
+    warm-up did. Runs whose number of steps is not known are not.
+    """
+    return tuple(row.label for row in rows if any(map(_is_short, caveats.finished([row]))))
+
+
+def _flag(record: Record, metric: str) -> Remark | None:
+    """Return how it shows that a run learnt nothing; None when it does not."""
+    try:
+        predictions = per_text_scores.read(Path(record.folder))
+    except PredictionsError:
+        return None
+    classes, counts = np.unique(predictions.labels, return_counts=True)
+    if len(classes) > 1 and len(set(predictions.predictions)) == 1:
+        return Remark("learnt.one_class", {"name": predictions.predictions[0]})
+    majority = _scores_of_majority(classes, counts, len(predictions.labels))
+    name = metric.partition("_")[2]
+    score = record.metrics.get(metric)
+    if len(classes) > 1 and score is not None and name in majority and score <= majority[name]:
+        return Remark("learnt.majority", {"score": score, "majority": majority[name]})
+    return None if _loss_fell(record) else Remark("learnt.no_fall")
+
+
+def _scores_of_majority(classes: np.ndarray, counts: np.ndarray, texts: int) -> dict[str, float]:
+    """Return accuracy and macro-F1 of naming the most frequent label of these texts each time."""
+    share = float(counts.max()) / texts
+    return {"accuracy": share, "f1": 2 * share / (1 + share) / len(classes)}
+
+
+def _loss_fell(record: Record) -> bool:
+    """Whether the last quarter of the training loss lies below the first, or is not known."""
+    losses = [value for _, value in read_outputs.curves(record).get("train_loss", [])]
+    if len(losses) < LEAST_POINTS:
+        return True
+    quarter = max(len(losses) // 4, 1)
+    return statistics.fmean(losses[-quarter:]) < statistics.fmean(losses[:quarter])
+
+
+def _is_short(record: Record) -> bool:
+    steps = _last_step(read_outputs.curves(record).values())
+    if steps is None:
+        return False
+    settings = read_outputs.settings(record)
+    warmup = settings.optimizer.warmup_steps if settings is not None else 0
+    # As in TrainingArguments: below one it is a share of all steps.
+    return steps < MIN_STEPS or (warmup >= 1 and steps <= math.ceil(warmup))
+
+
+def _last_step(curves: Iterable[Sequence[tuple[int, float]]]) -> int | None:
+    return max((step for points in curves for step, _ in points), default=None)
