@@ -79,7 +79,7 @@ def test_a_baseline_of_other_texts_is_not_compared(other: Baseline, tmp_path: Pa
 
 
 def test_a_clear_winner_needs_a_runner_up_that_is_worse(tmp_path: Path) -> None:
-    close = judged(tmp_path / "close", {"none": 0.8, "full": 0.795})
+    close = judged(tmp_path / "close", {"none": 0.8, "full": 0.795}, seeds=2)
     assert verdict.text(close).splitlines()[0].startswith("no clear winner: ")
     clear = judged(tmp_path / "clear", {"none": 0.8, "full": 0.5})
     assert verdict.text(clear).startswith("recommended: none.")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from support.config import compose
 from support.runs import some_right, told, write_run, write_sweep
 
 from sweep.comparison import compare
@@ -138,6 +140,7 @@ def test_runs_that_end_within_their_warm_up_recommend_nothing(tmp_path: Path) ->
     runs = [
         with_curve(run, [1.0, 0.9]) for run in write_sweep(tmp_path, {"none": 0.8, "full": 0.7})
     ]
+    cfg = compose("freeze=none", "optimizer.warmup_steps=20")
     for run in runs:
-        (Path(run.folder) / "config.yaml").write_text("optimizer:\n  warmup_steps: 20\n", "utf-8")
+        OmegaConf.save(OmegaConf.structured(cfg), Path(run.folder) / "config.yaml")
     assert compare.compare(runs).recommendation is None

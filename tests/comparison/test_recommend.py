@@ -107,7 +107,8 @@ def test_limits_that_nothing_keeps_leave_no_recommendation(tmp_path: Path) -> No
     assert found.recommendation is None
     assert told(found.warnings) == [
         "no recommendation: every strategy is ruled out (none 100.0 s, above"
-        " compare.max_time_s=1; lora 60.0 s, above compare.max_time_s=1; full 10.0 s, above compare.max_time_s=1)"
+        " compare.max_time_s=1; lora 60.0 s, above compare.max_time_s=1; full 10.0 s, above"
+        " compare.max_time_s=1)"
     ]
 
 

@@ -168,7 +168,7 @@ def test_no_sentence_on_several_models_is_english(tmp_path: Path) -> None:
             records.append(record)
     page = build(tmp_path / "report", records, "ko")
     assert english(texts_of(page), ["model=", "small", *quoted(records)]) == []
-    assert page.count("model=small: 지금으로서는") + page.count("model=small: ‘") == 1
+    assert page.count("model=small: ‘") + page.count("model=small: 뚜렷한 승자가") == 1
 
 
 def test_no_sentence_on_a_sweep_without_results_is_english(tmp_path: Path) -> None:
