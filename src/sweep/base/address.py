@@ -1,0 +1,60 @@
+"""Addresses of stores: credentials in them stay in memory, and the path that a SQLite one means.
+
+What is written down, shown or sent is the masked address. The real one is in the environment,
+which processes inherit, and is looked up where a connection is made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+VARIABLE = "SWEEP_TRACKING_ADDRESS"
+"""Of the environment; holds the real address of the sweep's store, if it has credentials."""
+MASK = "***"
+# A colon with a port behind it, and an @ later in the path, are no credentials.
+_USER = re.compile(r"(?<=://)([^:/?#@\s]*)(:(?!\d*(?:[/?#]|$))\S*)?@")
+_PARAMETER = re.compile(
+    r"([?&;][\w.-]*(?:passw|pwd|secret|token|credential|api_?key)[\w.-]*=)[^&;\s'\"]+",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """The same words with a mask in place of every password and token in an address."""
+    hidden = _USER.sub(lambda m: f"{m[1]}:{MASK}@" if m[2] else f"{MASK}@", text)
+    return _PARAMETER.sub(rf"\g<1>{MASK}", hidden)
+
+
+def hide(uri: str) -> str:
+    """Keep the real address for `real`, here and in processes to come; returns it masked."""
+    shown = masked(uri)
+    if shown != uri:
+        os.environ[VARIABLE] = uri
+    return shown
+
+
+def real(uri: str) -> str:
+    """The address to connect to, of a masked one; any other is returned as it is."""
+    known = os.environ.get(VARIABLE, "")
+    return known if masked(known) == uri else uri
+
+
+def without_credentials(uri: str) -> str:
+    """An address that any program can ask, which may refuse to answer."""
+    return _USER.sub("", uri)
+
+
+def of_file(path: Path) -> str:
+    """The address of a SQLite file with whatever letters in its path."""
+    return f"sqlite:///{re.sub('[%?]', lambda m: quote(m[0]), str(path.absolute()))}"
+
+
+def file_of(uri: str) -> Path | None:
+    """The file that a SQLite address names; None for any other address, and where it names none."""
+    found = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    if found is None or found[1] == ":memory:":
+        return None
+    return Path(unquote(found[1]))
