@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from sweep.base import address
+from sweep.config import address
 
 
 @pytest.mark.parametrize(
