@@ -22,7 +22,7 @@ from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.data import table_files
 from sweep.data.splits import Split, Splits
 from sweep.runs import description
-from sweep.tracking import connect
+from sweep.tracking import connect, database
 from sweep.tracking.store import RefusedError, Store
 
 
@@ -158,8 +158,8 @@ def test_a_given_database_is_opened_like_the_default_one(
         source.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE")
     locked: list[str] = []
-    lock = connect.FileLock
-    monkeypatch.setattr(connect, "FileLock", lambda path: [locked.append(path), lock(path)][1])
+    lock = database.FileLock
+    monkeypatch.setattr(database, "FileLock", lambda path: [locked.append(path), lock(path)][1])
     monkeypatch.chdir(tmp_path)
     connect.open_store(TrackingConfig(uri="sqlite:///given.db"), root)
     assert journal_mode(given) == "wal"

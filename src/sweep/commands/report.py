@@ -39,6 +39,8 @@ examples:
   python -m sweep.report 2026-11-23_10-39-12_88c460 compare.cost=memory
   python -m sweep.report report.language=ko
 """
+REFILL_S = 30.0
+"""How long a store that does not answer is waited for, while it gets what it has lost."""
 ALLOWED = ("compare.", "report.", "tracking.", "tracking=")
 
 
@@ -74,15 +76,19 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
     from sweep.comparison import verdict
     from sweep.reporting import collect, report_files, terminal
     from sweep.runs.ledger import Ledger
+    from sweep.runs.refill import refill
     from sweep.tracking import connect
 
     store = connect.existing_store(job.cfg.tracking, inputs.ROOT)
     console = Console()
     ledger = Ledger(inputs.ROOT.absolute())
     ledger.close_dead()
-    if ledger.deliver():
+    if ledger.deliver(store=store):
         console.print("a store cannot be reached; what it lacks is on disk, to be delivered later")
     found = collect.gather(names, inputs.ROOT, store)
+    if store is not None and refill([Path(r.folder) for r in found.records], store, REFILL_S):
+        console.print("the store had nothing of these runs and is filled again from their folders")
+        found = collect.gather(names, inputs.ROOT, store)
     found.folder.mkdir(parents=True, exist_ok=True)
     cfg = _with_saved(job.cfg, overrides, [Path(r.folder) for r in found.records])
     judged = verdict.judge(found.records, cfg.compare, found.folder)

@@ -26,6 +26,7 @@ from sweep.execution.scheduler import Execution, adopted
 from sweep.reporting import terminal
 from sweep.runs import liveness
 from sweep.runs.record import Record, RunSpec
+from sweep.runs.refill import refill
 from sweep.tracking.outbox import Outbox, with_patience
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class SweepSession:
     command: str
 
     def __enter__(self) -> SweepSession:
-        self.folder = new_folder(self.ledger.root / "sweeps")
+        self.folder, self.started = new_folder(self.ledger.root / "sweeps"), _now()
         self._lock: FileLock = liveness.claim(self.folder)
         self.box = Outbox(self.folder, self.store)
         tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
@@ -114,7 +115,9 @@ class SweepSession:
             for index, spec in specs.items()
             if spec.cfg.resume
         }
-        return {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
+        there = {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
+        ids = refill([Path(r.folder) for r in there.values()], self.store, OPENING_S)
+        return {i: replace(r, run_id=ids.get(Path(r.folder), r.run_id)) for i, r in there.items()}
 
     def _write_down(self, specs: dict[int, RunSpec], records: dict[int, Record]) -> None:
         """Say which runs there will be, for reports on a sweep that was cut off."""
@@ -122,7 +125,7 @@ class SweepSession:
             "id": self.box.run_id,
             "name": self.folder.name,
             "command": self.command,
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "started": self.started.isoformat(timespec="milliseconds"),
             "host": platform.node(),
             "store": asdict(self.store),
             "runs": [
@@ -169,6 +172,10 @@ class SweepSession:
         ids = [record.run_id for record in records]
         terminal.print_links(console, self.folder, self.store, self.box.run_id, ids)
         return 130 if launched.interrupted else 1 if reasons or found is None else 0
+
+
+def _now() -> datetime:
+    return datetime.now().astimezone()
 
 
 def new_folder(parent: Path) -> Path:

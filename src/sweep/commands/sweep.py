@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from sweep.config import key_reference
+from sweep.config import address, key_reference
 from sweep.config.compose import compose_jobs, options
 from sweep.config.schema import ConfigError
 from sweep.execution import forkserver
@@ -76,9 +76,9 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(inputs.ROOT.absolute())
     ledger.close_dead()
-    ledger.deliver(DELIVERY_S)
+    ledger.deliver(DELIVERY_S, store)
     ledger.close_silent(store)
-    command = shlex.join(["python", "-m", "sweep", *argv])
+    command = address.masked(shlex.join(["python", "-m", "sweep", *argv]))
     with SweepSession(ledger, store, command) as session:
         gpus = 0 if jobs[0].cfg.trainer.device == "cpu" else found.gpus
         return session.run(Console(), context, checked, gpus)

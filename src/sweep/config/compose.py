@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from sweep.config import checks, launchers, schema
+from sweep.config import address, checks, launchers, schema
 from sweep.config.checks import value_at
 from sweep.config.launchers import Launch
 from sweep.config.overrides import LAUNCHER, LAUNCHER_KEYS, OPEN, parse, value_of, wrong_type
@@ -75,6 +75,9 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
     errors += _duplicate_errors(jobs)
     if errors:
         raise ConfigError(*errors)
+    for job in jobs:  # from here on, nothing that is written down knows a password
+        if job.cfg.tracking.uri:
+            job.cfg.tracking.uri = address.hide(job.cfg.tracking.uri)
     return jobs
 
 

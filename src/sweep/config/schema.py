@@ -14,6 +14,8 @@ from typing import Any, cast, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from sweep.config.address import masked
+
 Count = int | float
 """A count of rows, or a fraction of all rows when below 1."""
 Size = Count | None
@@ -24,7 +26,7 @@ class ConfigError(Exception):
     """What the user has to change, one message per mistake; shown without a traceback."""
 
     def __init__(self, *messages: str) -> None:
-        self.messages = tuple(dict.fromkeys(messages))
+        self.messages = tuple(dict.fromkeys(masked(message) for message in messages))
         super().__init__("\n".join(self.messages))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from sweep.config import address
 from sweep.config.schema import Config, ConfigError
 from sweep.execution import faults
 from sweep.execution.forkserver import Context
@@ -73,8 +74,10 @@ def start(context: Context, worker: Callable[..., None], argument: Any) -> tuple
 
 def _start(context: Context, worker: Callable[..., None], argument: Any) -> tuple[Any, Connection]:
     ours, theirs = context.Pipe(duplex=False)
+    # The server was started before the address of the store was known.
+    world = os.getcwd(), os.environ.get(address.VARIABLE)
     process = context.Process(
-        target=_in_folder, args=(os.getcwd(), worker, theirs, argument), daemon=True
+        target=_in_world, args=(*world, worker, theirs, argument), daemon=True
     )
     try:
         process.start()
@@ -119,7 +122,9 @@ def _signal(process: Any, number: signal.Signals) -> None:
             found.send_signal(number)
 
 
-def _in_folder(folder: str, worker: Callable[..., None], *arguments: Any) -> None:
-    """Relative paths mean the same as in the parent, which may have moved since it started."""
+def _in_world(folder: str, store: str | None, worker: Callable[..., None], *arguments: Any) -> None:
+    """Relative paths and addresses mean the same as in the parent, which may have moved since."""
     os.chdir(folder)
+    if store is not None:
+        os.environ[address.VARIABLE] = store
     worker(*arguments)

@@ -72,8 +72,9 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
 
 
 def newest(root: Path) -> list[Path]:
-    """Folders of sweeps, the newest first: their names begin with the time."""
-    return sorted(filter(_is_sweep, (root / "sweeps").glob("*")), reverse=True)
+    """Folders of sweeps, the newest first."""
+    folders = filter(_is_sweep, (root / "sweeps").glob("*"))
+    return sorted(folders, key=read_records.began, reverse=True)
 
 
 def _is_sweep(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from sweep.base.disk import write_atomically
 from sweep.base.words import Remark
 from sweep.runs.liveness import SILENT_S, is_alive, left_behind
 from sweep.runs.record import CHECKPOINTS, Record, artifacts, read_record, write_record
+from sweep.runs.refill import restart_lost
 from sweep.tracking.outbox import open_in
 from sweep.tracking.queue import has_waiting, status_in
 from sweep.tracking.store import Store
@@ -99,10 +100,18 @@ class Ledger:
             store.set_status(run_id, "KILLED")
         return len(silent)
 
-    def deliver(self, timeout_s: float = 10.0) -> int:
-        """Send what dead processes could not; returns how many folders still have something."""
+    def deliver(self, timeout_s: float = 10.0, store: Store | None = None) -> int:
+        """Send what dead processes could not; returns how many folders still have something.
+
+        Args:
+            timeout_s: How long a store that does not answer is waited for.
+            store: The one that is open; what it has lost is sent to it from the start.
+        """
         left, away = 0, set()
-        for folder in [f for f in self._all_folders() if has_waiting(f)]:
+        waiting = [f for f in self._all_folders() if has_waiting(f)]
+        if store is not None:
+            restart_lost(waiting, store)
+        for folder in waiting:
             with left_behind(folder) as ours:
                 box = open_in(folder) if ours else None
                 # A store that did not answer once is not asked again: each try takes its time.

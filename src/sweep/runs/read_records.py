@@ -11,11 +11,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.config.schema import ConfigError
 from sweep.runs import read_store
+from sweep.runs.liveness import HOST
 from sweep.runs.record import Record, next_folder, read_record
 
 if TYPE_CHECKING:
@@ -43,8 +45,32 @@ def find_sweeps(root: str = ROOT) -> list[str]:
             f"There are no sweeps in {str(root)!r} (looked for {folder.absolute()}). Give the"
             " folder mlruns of a sweep, or the address of an MLflow store."
         )
-    # A name begins with the time; a folder of something else has no records.
-    return sorted({path.parent.parent.name for path in folder.glob("*/*/record.json")})
+    # A folder of something else has no records.
+    found = {path.parent.parent for path in folder.glob("*/*/record.json")}
+    return [path.name for path in sorted(found, key=began)]
+
+
+def began(folder: Path) -> tuple[float, str]:
+    """What sorts folders of sweeps by when they began, in whatever time zone.
+
+    Their names hold the local time of a machine, which is another one in a container.
+    """
+    try:
+        started = json.loads((folder / "sweep.json").read_text("utf-8"))["started"]
+        return datetime.fromisoformat(started).timestamp(), folder.name
+    except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote that
+        pass
+    try:
+        return (folder / HOST).stat().st_mtime, folder.name  # written when it began
+    except OSError:
+        return _named_time(folder.name), folder.name
+
+
+def _named_time(name: str) -> float:
+    try:
+        return datetime.strptime(name[:19], "%Y-%m-%d_%H-%M-%S").timestamp()
+    except ValueError:
+        return 0.0
 
 
 def load(sweep: str | Path | None = None, root: str = ROOT) -> list[Record]:
@@ -114,7 +140,7 @@ def _from_folder(folder: Path) -> list[Record]:
     """
     try:
         planned = json.loads((folder / "sweep.json").read_text("utf-8"))["runs"]
-        runs = [(best_try(Path(run["folder"])), run) for run in planned]
+        runs = [(best_try(_where_it_is(run["folder"], folder)), run) for run in planned]
     except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
         paths = sorted(folder.glob("*/record.json"))
         return [record for path in paths if (record := read_record(path.parent)) is not None]
@@ -123,6 +149,12 @@ def _from_folder(folder: Path) -> list[Record]:
         for record, run in runs
         if record is not None
     ]
+
+
+def _where_it_is(path: str, sweep: Path) -> Path:
+    """The folder of a run, perhaps of another sweep, also when mlruns/ was moved or copied."""
+    here = sweep.absolute().parent.joinpath(*Path(path).parts[-2:])
+    return here if here.is_dir() else Path(path)
 
 
 def best_try(folder: Path) -> Record | None:

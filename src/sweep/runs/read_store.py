@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from sweep.config import address
 from sweep.config.schema import ConfigError
 from sweep.runs.record import Record
 from sweep.tracking.connect import in_one_sentence
@@ -62,8 +63,8 @@ def fetch(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
 
 def _search(uri: str, query: str) -> list[Any]:
     """Runs of all experiments, the oldest first."""
-    database = uri.removeprefix("sqlite:///")
-    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
+    file = address.file_of(uri)
+    if file is not None and not file.is_file():  # MLflow would make an empty one
         raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
     found: list[Any] = []
     token: str | None = None

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import re
 import sqlite3
+import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
+from sweep.config import address
 from sweep.config.schema import ConfigError, TrackingConfig
+from sweep.tracking import database
 from sweep.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_DENIED = re.compile(r"error code 40[13]\b|\bUNAUTHENTICATED\b|\bPERMISSION_DENIED\b")
+CREDENTIALS = (
+    "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what"
+    " the server takes."
+)
 
 
 def check(cfg: TrackingConfig) -> None:
@@ -29,9 +37,14 @@ def check(cfg: TrackingConfig) -> None:
     if not cfg.enabled or not cfg.uri or not cfg.uri.startswith("http"):
         return
     try:
-        urllib.request.urlopen(f"{cfg.uri.rstrip('/')}/health", timeout=5)
+        asked = address.without_credentials(address.real(cfg.uri))
+        urllib.request.urlopen(f"{asked.rstrip('/')}/health", timeout=5)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        # What wants credentials or certificates is there; MLflow knows about those.
+        is_there = isinstance(error, urllib.error.HTTPError) and error.code < 500
+        if is_there or isinstance(reason, ssl.SSLError):
+            return
         raise ConfigError(
             f"tracking.uri={cfg.uri!r} does not answer ({reason}). Start the server, correct the"
             " address, or use tracking=local."
@@ -54,21 +67,42 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
     """Create or open the store, once per sweep and before its first run.
 
     A fresh SQLite file that several processes open at once breaks for good, so it is made under
-    a lock; WAL lets runs write while others read. Both hold for a file that the user names, too.
+    a lock. That holds for a file that the user names, too.
     """
     if not cfg.enabled:
         return Store(None)
     load(cfg)
-    uri = cfg.uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
-    database = _sqlite_file(uri)
-    # A server knows where its artifacts go; a database would put them into the current directory.
-    artifacts = None if uri.startswith("http") else (root.absolute() / "artifacts").as_uri()
-    with FileLock(f"{database}.lock") if database else contextlib.nullcontext():
-        experiment = _experiment(uri, cfg, artifacts)
-        if database:
-            with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-    return Store(uri, experiment, cfg.nested)
+    uri = cfg.uri or address.of_file(root / "mlflow.db")
+    file = _sqlite_file(uri)
+    with database.locked(file) if file else contextlib.nullcontext():
+        if file:
+            anew = "The same command makes it anew once that is mended."
+            with in_one_sentence(f"{file} cannot be made", anew):
+                database.make(file)
+        experiment = _experiment(uri, cfg, _artifacts(uri, root))
+        if file:
+            database.let_read_while_written(file)
+        _set_right(uri, experiment, root)
+    return Store(uri, str(experiment.experiment_id), cfg.nested)
+
+
+def _artifacts(uri: str, root: Path) -> str | None:
+    """Where an experiment that is made has its artifacts; a server knows that itself.
+
+    A database would put them into the current directory.
+    """
+    return None if uri.startswith("http") else (root.absolute() / "artifacts").as_uri()
+
+
+def _set_right(uri: str, experiment: Any, root: Path) -> None:
+    """Keep artifacts from going to the place that a project was moved or copied from."""
+    if uri.startswith("http"):
+        return
+    file, folder = address.file_of(uri), root.absolute() / "artifacts"
+    is_ours = file is not None and file.absolute().parent == root.absolute()
+    old = database.move_artifacts(uri, experiment, folder, is_ours)
+    if old is not None:
+        print(f"this project was moved or copied here; artifacts go to {folder}, not to {old}")
 
 
 def existing_store(cfg: TrackingConfig, root: Path) -> Store | None:
@@ -77,16 +111,20 @@ def existing_store(cfg: TrackingConfig, root: Path) -> Store | None:
     Raises:
         ConfigError: It is there and cannot be read.
     """
-    database = root.absolute() / "mlflow.db"
-    if not cfg.enabled or (not cfg.uri and not database.is_file()):
+    file = root.absolute() / "mlflow.db"
+    if not cfg.enabled or (not cfg.uri and not file.is_file()):
         return None
     check(cfg)
     load(cfg)
-    store = Store(cfg.uri or f"sqlite:///{database}", nested=cfg.nested)
+    store = Store(cfg.uri or address.of_file(file), nested=cfg.nested)
+    assert store.uri is not None
     remedy = "Correct tracking.uri, or use tracking=none to read folders alone."
     with in_one_sentence(f"{store.uri} cannot be read", remedy):
-        found = store.client.get_experiment_by_name(cfg.experiment_name)
-    return None if found is None else replace(store, experiment_id=str(found.experiment_id))
+        experiment = store.client.get_experiment_by_name(cfg.experiment_name)
+        if experiment is None:
+            return None
+        _set_right(store.uri, experiment, root)
+    return replace(store, experiment_id=str(experiment.experiment_id))
 
 
 @contextlib.contextmanager
@@ -97,9 +135,11 @@ def in_one_sentence(problem: str, remedy: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: no driver
-        reason = " ".join(str(error).split()).partition(" [SQL: ")[0][:300].rstrip(".")
-        raise ConfigError(f"{problem}: {reason}. {remedy}") from None
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:  # no driver
+        reason = " ".join(str(error).split()).partition(" [SQL: ")[0]
+        if _DENIED.search(reason):
+            reason, remedy = "it does not let you in", CREDENTIALS
+        raise ConfigError(f"{problem}: {reason[:300].rstrip('.')}. {remedy}") from None
 
 
 def _sqlite_file(uri: str) -> Path | None:
@@ -110,39 +150,39 @@ def _sqlite_file(uri: str) -> Path | None:
     """
     if not uri.startswith("sqlite"):
         return None
-    from sqlalchemy.engine import make_url
-
-    name = make_url(uri).database
-    if not name or name == ":memory:":
+    file = address.file_of(uri)
+    if file is None:
         raise ConfigError(
             f"tracking.uri={uri!r} names no file, and runs are other processes, which could not"
             " see it. Use sqlite:///FILE."
         )
-    file = Path(name).absolute()
-    if not os.access(file.parent, os.W_OK):
+    file = file.absolute()
+    try:
+        Path(f"{file}.lock").open("ab").close()
+    except OSError:
         raise ConfigError(
             f"tracking.uri={uri!r}: the folder {file.parent} is not there, or cannot be written."
             " Make it, or correct tracking.uri; an absolute path has four slashes,"
             " sqlite:////DIR/FILE."
-        )
+        ) from None
     return file
 
 
-def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> str:
-    """Id of the experiment, which is created if there is none."""
+def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> Any:
+    """MLflow's experiment, which is created if there is none."""
     from mlflow import MlflowClient
 
     name = cfg.experiment_name
     subject = f"tracking.uri={uri!r}"
     remedy = "Correct tracking.uri or tracking.experiment_name."
     if cfg.uri is None:
-        subject = uri.removeprefix("sqlite:///")
+        subject = str(address.file_of(uri))
         remedy = (
             "Move it away, and a new one is made; the files of all runs are in mlruns/sweeps and"
             " stay."
         )
     with in_one_sentence(f"{subject} cannot be used", remedy):
-        client = MlflowClient(uri)
+        client = MlflowClient(address.real(uri))
         found = client.get_experiment_by_name(name)
         if found is None:
             _create_experiment(client, name, artifacts)
@@ -153,7 +193,7 @@ def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> str:
             f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
             " another name."
         )
-    return str(found.experiment_id)
+    return found
 
 
 def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:

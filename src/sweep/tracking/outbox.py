@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from sweep.config import address
 from sweep.tracking.queue import ENTRIES, Entry, Queue, read_state
 from sweep.tracking.store import RefusedError, Store
 
@@ -129,13 +130,18 @@ class Outbox:
         elif "metrics" in first:
             self.store.log_metrics(run_id, [tuple(m) for entry in batch for m in entry["metrics"]])
         elif "upload" in first:
-            self.store.upload(run_id, [Path(path) for path in first["upload"]])
+            self.store.upload(run_id, [self._where_it_is(path) for path in first["upload"]])
         elif "inputs" in first:
             self.store.log_inputs(run_id, first["inputs"])
         elif first.get("params") or first.get("tags"):
             self.store.describe(run_id, first.get("params", {}), first.get("tags", {}))
         if "status" in first:
             self.store.set_status(run_id, first["status"])
+
+    def _where_it_is(self, path: str) -> Path:
+        """What is uploaded lies in this folder, which may have been moved or copied."""
+        here = self.folder / Path(path).name
+        return here if here.exists() else Path(path)
 
     def _deliver_always(self) -> None:
         pauses = _pauses()
@@ -146,7 +152,8 @@ class Outbox:
                 self.deliver()
                 pauses = _pauses()
             except Exception as error:  # whatever a store raises that is away
-                self._say(f"the store cannot be reached, and is tried again: {error}")
+                reason = address.masked(str(error))
+                self._say(f"the store cannot be reached, and is tried again: {reason}")
                 pause = next(pauses)
                 if self._closing.is_set():
                     time.sleep(min(pause, 0.5))
@@ -180,12 +187,15 @@ def open_in(folder: Path) -> Outbox | None:
 
 def _where_it_is(store: Store, folder: Path) -> Store | None:
     """The same store, found again when mlruns/ was moved. MLflow would make a new, empty one."""
-    name = (store.uri or "").removeprefix("sqlite:///")
-    if name == store.uri or Path(name).exists():
+    file = address.file_of(store.uri or "")
+    if file is None:
         return store
-    moved = (parent / Path(name).name for parent in folder.absolute().parents)
-    found = next((path for path in moved if path.exists()), None)
-    return replace(store, uri=f"sqlite:///{found}") if found else None
+    # A copy of mlruns/ has its own, though the one that it was copied from is there as well.
+    copies = (parent / file.name for parent in folder.absolute().parents)
+    here = next((path for path in copies if path.exists()), file)
+    if file.exists() and here.parts[-2:] != file.absolute().parts[-2:]:
+        return store
+    return replace(store, uri=address.of_file(here)) if here.exists() else None
 
 
 def _pauses() -> Iterator[float]:

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from sweep.base.disk import cut_to_whole_lines, whole_lines, write_atomically
+from sweep.config import address
 from sweep.tracking.store import Store
 
 ENTRIES = "store.jsonl"
@@ -116,9 +117,19 @@ def _state_for(folder: Path, store: Store) -> State:
     return state
 
 
+def start_over(folder: Path, store: Store) -> None:
+    """Let all of a folder be delivered once more, to a store that has nothing of it."""
+    state = read_state(folder)
+    assert state is not None
+    state = replace(state, store=asdict(store), run_id="", delivered=0, refused=[])
+    write_atomically(folder / STATE, json.dumps(asdict(state)))
+
+
 def read_state(folder: Path) -> State | None:
     """How far the delivery of a folder is; None where there is no outbox, or a damaged one."""
     try:
-        return State(**json.loads((folder / STATE).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        state = State(**json.loads((folder / STATE).read_text("utf-8")))
+        state.store["uri"] = address.masked(state.store["uri"] or "") or None  # of older versions
+        return state
+    except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sweep.config import address
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -59,7 +61,7 @@ class Store:
         """Connection of this process."""
         from mlflow import MlflowClient
 
-        return MlflowClient(self.uri)
+        return MlflowClient(None if self.uri is None else address.real(self.uri))
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
         """Create a run with status RUNNING; returns its id."""
@@ -78,6 +80,20 @@ class Store:
         """Id and tags of all runs and sweeps of this tool that the store takes for RUNNING."""
         found = self._search("attributes.status = 'RUNNING' and tags.`sweep.kind` LIKE '%'")
         return [(str(run.info.run_id), dict(run.data.tags)) for run in found]
+
+    def known(self, run_ids: Sequence[str]) -> set[str]:
+        """Which of these runs the store has, also those that were deleted in it."""
+        from mlflow.entities import ViewType
+
+        found: set[str] = set()
+        for start in range(0, len(run_ids), MOST_LISTED):
+            listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + MOST_LISTED])
+            query, view = f"attributes.run_id IN ({listed})", ViewType.ALL
+            experiments = [self.experiment_id]
+            with _sorted_errors():
+                runs = self.client.search_runs(experiments, query, view, max_results=MOST_LISTED)
+            found |= {str(run.info.run_id) for run in runs}
+        return found
 
     def _search(self, wanted: str, limit: int = 10_000) -> list[Any]:
         with _sorted_errors():
@@ -235,5 +251,5 @@ def _sorted_errors() -> Iterator[None]:
         yield
     except MlflowException as error:
         if error.error_code in REFUSALS:
-            raise RefusedError(" ".join(str(error).split())) from None
+            raise RefusedError(address.masked(" ".join(str(error).split()))) from None
         raise
