@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from support.runs import write_run, write_sweep
 
 import sweep
 from sweep.config.schema import ConfigError, TrackingConfig
+from sweep.reporting import collect
 from sweep.runs import read_records, read_store
 from sweep.runs.record import Record, next_folder, write_record
 from sweep.tracking import connect
@@ -71,6 +74,57 @@ def test_the_newest_sweep_is_the_default(root: str, tmp_path: Path) -> None:
     assert read_records.find_sweeps(root) == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("started", "newest"),
+    [
+        # By their names, the one of Seoul is the newest.
+        pytest.param(("T12:00:00+09:00", "T05:00:00-05:00"), "New York", id="time-zones"),
+        pytest.param(("T12:00:00+09:00", "T05:00:00Z"), "New York", id="a-container-in-utc"),
+        pytest.param(("T02:30:00+02:00", "T02:10:00+01:00"), "New York", id="summer-time-ends"),
+        pytest.param(("T12:00:00.400+00:00", "T12:00:00.500+00:00"), "New York", id="one-second"),
+        pytest.param((None, None), "New York", id="cut-short"),
+        pytest.param(("T12:00:00+09:00", None), "New York", id="one-cut-short"),
+        pytest.param(("noon", 7), "New York", id="damaged"),
+    ],
+)
+def test_the_newest_sweep_is_the_one_that_began_last(
+    started: tuple[Any, Any], newest: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "mlruns"
+    names = {"Seoul": "2026-11-02_12-00-00_aaaaaa", "New York": "2026-11-01_22-00-00_bbbbbb"}
+    for when, name in zip(started, names.values(), strict=True):
+        write_run(tmp_path)
+        folder = (root / "sweeps" / "one").rename(root / "sweeps" / name)
+        (folder / "alive.host").write_text("host", "utf-8")
+        os.utime(folder / "alive.host", (2e9 + (name > "2026-11-02"),) * 2)
+        if when is not None:
+            about = {"started": when if when in ("noon", 7) else f"2026-11-02{when}"}
+            (folder / "sweep.json").write_text(json.dumps(about), "utf-8")
+    os.utime(root / "sweeps" / names["New York"] / "alive.host", (2e9 + 9, 2e9 + 9))
+    assert read_records.sweep_folder(root=str(root)).name == names[newest]
+    assert [path.name for path in collect.newest(root)][0] == names[newest]
+
+
+def test_a_sweep_without_any_time_goes_by_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "mlruns"
+    names = ["other", "2026-11-01_22-00-00_bbbbbb", "2026-11-02_12-00-00_aaaaaa"]
+    for name in reversed(names):
+        write_run(tmp_path)
+        (root / "sweeps" / "one").rename(root / "sweeps" / name)
+    assert read_records.find_sweeps(str(root)) == names
+
+
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "moved"])
+def test_runs_of_a_project_elsewhere_are_read_there(is_copied: bool, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    record = write_run(first)
+    plan = {"runs": [{"folder": record.folder, "name": "none"}]}
+    (Path(record.folder).parent / "sweep.json").write_text(json.dumps(plan), "utf-8")
+    (shutil.copytree if is_copied else shutil.move)(first, second)
+    (found,) = read_records.load("one", str(second / "mlruns"))
+    assert found.folder == str(second / "mlruns" / "sweeps" / "one" / "0")
+
+
 def test_a_sweep_can_be_given_as_a_folder(root: str) -> None:
     assert len(read_records.load(Path(root) / "sweeps" / "one", root)) == 6
 
@@ -107,8 +161,9 @@ def test_of_several_tries_the_finished_one_counts(first: str, tmp_path: Path) ->
 
 
 def test_runs_taken_over_from_another_sweep_are_read_too(root: str, tmp_path: Path) -> None:
-    other = write_run(tmp_path / "elsewhere", "bias")
-    plan = {"runs": [{"folder": other.folder}]}
+    other = Path(write_run(tmp_path / "elsewhere", "bias").folder)
+    two = other.parent.rename(other.parent.with_name("two"))
+    plan = {"runs": [{"folder": str(two / other.name)}]}
     (Path(root) / "sweeps" / "one" / "sweep.json").write_text(json.dumps(plan))
     assert names(read_records.load("one", root))[-1] == "bias seed=0"
 

@@ -93,6 +93,10 @@ class FakeStore:
 
         return str(self.server.call("find_run", act))
 
+    def known(self, run_ids: Sequence[str]) -> set[str]:
+        found: set[str] = self.server.call("known", lambda: set(run_ids) & set(self.server.runs))
+        return found
+
     def log_metrics(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
         self.server.call("log_metrics", lambda: self.server.runs[run_id].points.extend(points))
 

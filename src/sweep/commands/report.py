@@ -87,7 +87,7 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
         console.print("a store cannot be reached; what it lacks is on disk, to be delivered later")
     found = collect.gather(names, inputs.ROOT, store)
     if store is not None and refill([Path(r.folder) for r in found.records], store, REFILL_S):
-        console.print("the store had nothing of these runs and is filled again from their folders")
+        console.print("what the store lacked of these runs was delivered to it")
         found = collect.gather(names, inputs.ROOT, store)
     found.folder.mkdir(parents=True, exist_ok=True)
     cfg = _with_saved(job.cfg, overrides, [Path(r.folder) for r in found.records])

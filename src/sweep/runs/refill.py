@@ -37,8 +37,12 @@ def refill(folders: Iterable[Path], store: Store, timeout_s: float) -> dict[Path
     if known is None:
         return ids
     for folder in dict.fromkeys(f for path in wanted for f in (path.parent, path)):
-        if _is_lost(folder, known) and not _deliver(folder, store, timeout_s, ids):
-            break  # each try takes its time
+        if _is_lost(folder, known):
+            if not _deliver(folder, store, timeout_s, ids):
+                break  # each try takes its time
+        elif run_id := _unnamed(folder):
+            ids[folder] = run_id
+            _name(folder, run_id)
     return ids
 
 
@@ -70,7 +74,15 @@ def _is_lost(folder: Path, known: set[str]) -> bool:
     state = queue.read_state(folder)
     if state is None or not (folder / queue.ENTRIES).exists():
         return False
-    return bool(state.run_id) and state.run_id not in known
+    return state.run_id not in known
+
+
+def _unnamed(folder: Path) -> str:
+    """The id of a run that was delivered by a process which did not write it down."""
+    state, record = queue.read_state(folder), read_record(folder)
+    if state is None or record is None or record.run_id == state.run_id:
+        return ""
+    return state.run_id
 
 
 def _deliver(folder: Path, store: Store, timeout_s: float, ids: dict[Path, str]) -> bool:
