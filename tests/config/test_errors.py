@@ -97,8 +97,8 @@ TYPED: dict[str, tuple[str, str]] = {
     "key without its group": (
         "precision=bf16",
         "precision is no key. Top-level keys: compare, data, experiment, families, freeze,"
-        " hydra/launcher, jobs, max_failures, model, on_failure, optimizer, report, resume, seed,"
-        " tracking, trainer. Did you mean trainer.precision?",
+        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, report,"
+        " resume, seed, tracking, trainer. Did you mean trainer.precision?",
     ),
     "added key": (
         "+note=hello",
@@ -183,7 +183,7 @@ def test_an_unknown_key_shows_its_siblings_and_the_nearest(errors: Errors) -> No
 
 POSITIVE = "a number above 0"
 NOT_NEGATIVE = "a number of 0 or more"
-COUNT = "an integer of 1 or more"
+COUNT = "an integer of 1 or more, below 2147483648"
 SEED = "an integer from 0 to 4294967295"
 SOME_ROWS = "a count of rows, or a fraction below 1 and above 0"
 NAME = "up to 60 letters, digits, and _ . - or spaces between them"
@@ -229,7 +229,7 @@ NOT_ALLOWED = [
     ("optimizer.max_grad_norm=-1", "-1.0", NOT_NEGATIVE),
     ("trainer.num_train_epochs=0", "0.0", POSITIVE),
     ("trainer.num_train_epochs=inf", "inf", POSITIVE),
-    ("trainer.max_steps=0", "0", "-1 or an integer above 0"),
+    ("trainer.max_steps=0", "0", "-1 or an integer above 0 and below 2147483648"),
     ("trainer.per_device_train_batch_size=0", "0", COUNT),
     ("trainer.per_device_eval_batch_size=0", "0", COUNT),
     ("trainer.gradient_accumulation_steps=0", "0", COUNT),

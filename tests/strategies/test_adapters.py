@@ -389,7 +389,10 @@ def test_settings_that_contradict_each_other_are_refused(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("freeze.rank=0", "freeze.rank=0 is not allowed. It has to be an integer of 1 or more."),
+        (
+            "freeze.rank=0",
+            "freeze.rank=0 is not allowed. It has to be an integer of 1 or more, below 2147483648.",
+        ),
         (
             "freeze.dropout=1",
             "freeze.dropout=1.0 is not allowed. It has to be a number of 0 or more and below 1.",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sweep.config import strategy_checks
+from sweep.config import optimizer_checks, strategy_checks
 from sweep.config.schema import Config, DataConfig, TrainerConfig
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -54,7 +54,8 @@ def _is_encoding(name: str) -> bool:
 Check = tuple[Callable[[Any], bool], str]
 _POSITIVE: Check = (lambda value: 0 < value < float("inf"), "a number above 0")
 _NOT_NEGATIVE: Check = (lambda value: 0 <= value < float("inf"), "a number of 0 or more")
-_AT_LEAST_1: Check = (lambda value: value >= 1, "an integer of 1 or more")
+# More than a C integer holds fails only where libraries count with it.
+_AT_LEAST_1: Check = (lambda value: 1 <= value < 2**31, "an integer of 1 or more, below 2147483648")
 _SEED: Check = (lambda value: 0 <= value < 2**32, "an integer from 0 to 4294967295")
 _SIZE = "a count of rows, or a fraction below 1"
 _SOME_ROWS: Check = (lambda value: value > 0 and _is_size(value), f"{_SIZE} and above 0")
@@ -121,7 +122,10 @@ RANGES: dict[str, Check] = {
     "optimizer.max_grad_norm": _NOT_NEGATIVE,
     "optimizer.layer_decay": (lambda value: 0 < value <= 1, "a number above 0, up to 1"),
     "trainer.num_train_epochs": _POSITIVE,
-    "trainer.max_steps": (lambda value: value == -1 or value >= 1, "-1 or an integer above 0"),
+    "trainer.max_steps": (
+        lambda value: value == -1 or 1 <= value < 2**31,
+        "-1 or an integer above 0 and below 2147483648",
+    ),
     "trainer.per_device_train_batch_size": _AT_LEAST_1,
     "trainer.per_device_eval_batch_size": _AT_LEAST_1,
     "trainer.gradient_accumulation_steps": _AT_LEAST_1,
@@ -132,6 +136,7 @@ RANGES: dict[str, Check] = {
     "trainer.timeout_min": _POSITIVE,
     "jobs": (lambda value: 1 <= value <= 1024, "an integer from 1 to 1024"),
     "max_failures": _AT_LEAST_1,
+    "max_runs": _AT_LEAST_1,
     "trainer.cache_features": (lambda value: value in (True, False, "auto"), "auto, true or false"),
     "trainer.cache_limit_mib": (lambda value: value >= 0, "an integer of 0 or more"),
     "tracking.uri": (
@@ -255,13 +260,7 @@ def _check_strategy(cfg: Config) -> list[str]:
             f"freeze.count={cfg.freeze.count} counts layers, but the strategy"
             f" {cfg.freeze.name!r} does not train the part 'layers'. Use freeze=top_layers."
         )
-    if cfg.optimizer.optim_args is not None and cfg.optimizer.optim != "sgd":
-        errors.append(
-            f"optimizer.optim_args={cfg.optimizer.optim_args!r} has no effect on"
-            f" optimizer.optim={cfg.optimizer.optim!r}. Set optimizer.optim_args=null, or use"
-            " optimizer=sgd."
-        )
-    return errors
+    return errors + optimizer_checks.check(cfg.optimizer)
 
 
 def _check_trainer(trainer: TrainerConfig) -> list[str]:

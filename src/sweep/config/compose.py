@@ -7,6 +7,7 @@ Hydra, OmegaConf and the schema are imported here, so that an error shows within
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +27,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from sweep.config import address, checks, launchers, schema
+from sweep.config import address, checks, launchers, schema, user_files
 from sweep.config.checks import value_at
 from sweep.config.launchers import Launch
-from sweep.config.overrides import LAUNCHER, LAUNCHER_KEYS, OPEN, parse, value_of, wrong_type
+from sweep.config.overrides import (
+    LAUNCHER,
+    LAUNCHER_KEYS,
+    OPEN,
+    parse,
+    too_many,
+    value_of,
+    wrong_type,
+)
 from sweep.config.schema import SWEEP_WIDE, Config, ConfigError, keys
 
 GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
@@ -70,7 +79,9 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
     bases: Bases = {}
     with initialized(config_dir):
         axes, launch = _axes(overrides, config_dir, bases, errors)
-        jobs = [replace(job, launch=launch) for job in _jobs(axes, bases, errors)]
+        jobs = [
+            replace(job, launch=launch) for job in _jobs(axes, _limit(axes, bases), bases, errors)
+        ]
     errors += launchers.check(launch, jobs[0].cfg) if jobs else []
     errors += _duplicate_errors(jobs)
     if errors:
@@ -112,6 +123,8 @@ def initialized(config_dir: str | None) -> Iterator[None]:
     Plugins.instance().register(_ConfigDirPlugin)
     GlobalHydra.instance().clear()
     with initialize_config_module("sweep.conf", version_base="1.3"):
+        if _ConfigDirPlugin.folder:
+            user_files.guard(_loader().repository, Path(_ConfigDirPlugin.folder))
         yield
 
 
@@ -177,10 +190,20 @@ def _sweep_wide(key: str, values: Sequence[Override]) -> str:
     return f"{key}={typed} holds for a whole sweep. Give it one value."
 
 
-def _jobs(axes: Axes, bases: Bases, errors: list[str]) -> list[Job]:
+def _limit(axes: Axes, bases: Bases) -> int:
+    """How many runs the sweep may have, as typed or as the configuration says."""
+    base = next(iter(bases.values()))
+    return int(axes["max_runs"][0].value() if "max_runs" in axes else cast(Any, base).max_runs)
+
+
+def _jobs(axes: Axes, limit: int, bases: Bases, errors: list[str]) -> list[Job]:
     varying = {key for key, values in axes.items() if len(values) > 1} | {"freeze"} & set(axes)
     damaged = bool(errors)
     jobs: dict[str, Job] = {}
+    count = math.prod(len(values) for values in axes.values())
+    if count > limit:
+        errors.append(too_many(f"These are {count} runs,", limit))
+        return []
     for line in product(*axes.values()):
         before = len(errors)
         cfg = _job_config(line, bases, errors)
@@ -263,6 +286,11 @@ def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictCo
     chosen = [group for group in groups if group != "experiment=null"]  # that is the default
     try:
         return cast(DictConfig, compose("config", chosen, return_hydra_config))
+    except RecursionError:
+        raise ConfigError(
+            f"The configuration ({' '.join(groups) or 'by default'}) cannot be composed: a defaults"
+            " list in it leads back to its own file. Correct the YAML file of that option."
+        ) from None
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         asked = f" ({' '.join(groups)})" if groups else ""
         raise ConfigError(

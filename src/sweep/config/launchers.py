@@ -16,6 +16,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sweep.config import user_files
 from sweep.config.overrides import LAUNCHER, LAUNCHER_KEYS, wrong_type
 from sweep.config.schema import Config
 
@@ -65,8 +66,19 @@ def choose(
         except Exception as error:  # whatever a plugin raises
             cure = "Install sweep anew." if name == "local" else CURE
             errors.append(f"hydra/launcher={name} cannot be used: {_reason(error)}. {cure}")
+        errors += _several_processes(cfg.hydra.launcher)
     is_local = cfg.hydra.launcher.get("_target_") == LOCAL
     return Launch(name, tuple(overrides), config_dir, is_local)
+
+
+def _several_processes(node: DictConfig) -> list[str]:
+    """A run is one process; submitit would start the same one several times."""
+    return [
+        f"{LAUNCHER_KEYS}{key}={node.get(key)} would start every run that often, and a run is one"
+        f" process on one device. Set {LAUNCHER_KEYS}{key}=1."
+        for key in ("nodes", "tasks_per_node")
+        if isinstance(node.get(key), int) and node.get(key) > 1
+    ]
 
 
 def _reason(error: Exception) -> str:
@@ -79,6 +91,13 @@ def instantiate(cfg: DictConfig, task: Any) -> Any:
     """The launcher of a composed configuration, ready to launch; Hydra has to be initialized."""
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    node = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+    if nested := user_files.nested_targets(node):
+        raise ValueError(f"its key {nested[0]} would run code")
+    if cfg.hydra.launcher.get("_target_") == LOCAL:
+        launcher = Plugins.instance().class_name_to_class[LOCAL]()
+        launcher.setup(hydra_context=context, task_function=task, config=cfg)
+        return launcher
     return Plugins.instance().instantiate_launcher(context, task, cfg)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from types import NoneType, UnionType
 from typing import Any, cast, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
 from sweep.config import schema
+from sweep.config.schema import ConfigError
 
 OPTIONS = ("--config-dir DIR", "--help", "--keys")
 LAUNCHER = "hydra/launcher"
@@ -45,15 +47,17 @@ def parse(
         Per key, one override per value, in the order typed; those with a mistake are left out.
         The last word counts when a key is given twice.
     """
-    parser = OverridesParser.create(config_loader=loader)
+    parser, most = OverridesParser.create(config_loader=loader), _typed_limit(texts)
     found: dict[str, list[Override]] = {}
     for text in texts:
         try:
             override = _parse_one(text, parser)
             problem = _problem(override, groups)
-            values = [] if problem else _expand(override, parser)
+            values = [] if problem else _expand(override, parser, most)
         except HydraException as error:
             problem = _unreadable(text, str(error))
+        except ConfigError as error:
+            problem = str(error)
         if problem:
             errors.append(problem)
             continue
@@ -111,12 +115,33 @@ def wrong_type(override: Override, reason: str) -> str:
     return f"{typed} has the wrong type. It has to be {in_words(kind)}."
 
 
-def _expand(override: Override, parser: OverridesParser) -> list[Override]:
+def too_many(what: str, limit: int) -> str:
+    """The message for more runs than a sweep may have."""
+    return (
+        f"{what} more than max_runs={limit}. Take fewer values, or set max_runs to what you mean."
+    )
+
+
+def _typed_limit(texts: Sequence[str]) -> int:
+    """`max_runs` as typed, which is known before any other value is enumerated."""
+    found = [text.partition("=")[2] for text in texts if text.startswith("max_runs=")]
+    return int(found[-1]) if found and found[-1].isdecimal() else schema.Config.max_runs
+
+
+def _length(values: RangeSweep) -> float:
+    """How many numbers a range has, without counting them."""
+    start, stop = (float(edge or 0) for edge in (values.start, values.stop))
+    return max(0.0, (stop - start) / values.step) if values.step else inf
+
+
+def _expand(override: Override, parser: OverridesParser, most: int) -> list[Override]:
     """One override per value of a sweep, without repetitions."""
     if not override.is_sweep_override():
         return [override]
     if not override.is_discrete_sweep():
         raise HydraException("its values cannot be enumerated")
+    if override.is_range_sweep() and _length(override.value()) > most:
+        raise ConfigError(too_many(f"{override.input_line} stands for", most))
     values = dict.fromkeys(override.sweep_string_iterator())
     if not values:
         raise HydraException("no value fits it")

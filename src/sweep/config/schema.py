@@ -284,6 +284,8 @@ class Config:
     """What a failed run means for the rest of the sweep: `continue` or `stop`."""
     max_failures: int | None = None
     """Start no further run after this many failures; null never gives up."""
+    max_runs: int = 10_000
+    """Most runs that one sweep may stand for, against a range that was not meant."""
 
     @property
     def learning_rate(self) -> float:
@@ -292,7 +294,10 @@ class Config:
         return self.freeze.learning_rate if rate is None else rate  # type: ignore[return-value]
 
 
-SWEEP_WIDE = ("jobs", "resume", "on_failure", "max_failures", "tracking", "compare", "report")
+SWEEP_WIDE = (
+    *("jobs", "resume", "on_failure", "max_failures", "max_runs"),
+    *("tracking", "compare", "report"),
+)
 """Keys and groups that say how a sweep is run, not what a run computes: one value per sweep."""
 
 

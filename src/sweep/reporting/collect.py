@@ -19,7 +19,7 @@ from sweep.tracking.store import Store
 
 NOT_CHOICES = (
     *("tracking.", "compare.", "report.", "families.", "seed", "trainer.save_model"),
-    *("freeze.name", "data.path", "data.sha256", "data.name", "model.parts"),
+    *("max_runs", "freeze.name", "data.path", "data.sha256", "data.name", "model.parts"),
 )
 """Settings that make no other configuration: where things are, and what they are called."""
 

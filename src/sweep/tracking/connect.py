@@ -22,7 +22,9 @@ from sweep.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_DENIED = re.compile(r"error code 40[13]\b|\bUNAUTHENTICATED\b|\bPERMISSION_DENIED\b")
+_DENIED = re.compile(
+    r"error code 40[13]\b|\b(UNAUTHENTICATED|PERMISSION_DENIED|Unauthorized|Forbidden)\b"
+)
 CREDENTIALS = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what"
     " the server takes."
