@@ -182,6 +182,7 @@ def test_artifacts_of_a_project_elsewhere_go_there(
     assert found == (second / "artifacts" / old / "artifacts").as_uri()
     assert sorted(path.name for path in second.rglob("*.txt")) == ["new.txt", "old.txt"]
     assert first.exists() == is_copied
+    assert not (tmp_path / "my%2520second").exists()
     if is_copied:
         assert [path.name for path in first.rglob("*.txt")] == ["old.txt"]
     opened(second)

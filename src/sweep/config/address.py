@@ -49,7 +49,10 @@ def without_credentials(uri: str) -> str:
 
 def of_file(path: Path) -> str:
     """The address of a SQLite file with whatever letters in its path."""
-    return f"sqlite:///{re.sub('[%?]', lambda m: quote(m[0]), str(path.absolute()))}"
+    plain = str(path.absolute())
+    quoted = re.sub("[%?]", lambda m: quote(m[0]), plain)
+    # MLflow makes the folder of an address without a driver, and takes it as it is written.
+    return f"sqlite:///{plain}" if quoted == plain else f"sqlite+pysqlite:///{quoted}"
 
 
 def file_of(uri: str) -> Path | None:

@@ -66,7 +66,8 @@ def choose(
         except Exception as error:  # whatever a plugin raises
             cure = "Install sweep anew." if name == "local" else CURE
             errors.append(f"hydra/launcher={name} cannot be used: {_reason(error)}. {cure}")
-        errors += _several_processes(cfg.hydra.launcher)
+        else:
+            errors += _several_processes(cfg.hydra.launcher)
     is_local = cfg.hydra.launcher.get("_target_") == LOCAL
     return Launch(name, tuple(overrides), config_dir, is_local)
 
