@@ -60,14 +60,14 @@ def compare(sweep: Sweeps = None, root: str | Path = "mlruns", **options: Any) -
 
 
 def report(
-    sweep: Sweeps = None, root: str | Path = "mlruns", language: str = "en", **options: Any
+    sweep: Sweeps = None, root: str | Path = "mlruns", language: str | None = None, **options: Any
 ) -> Path:
     """Write the report of a sweep once more; returns the path of its page.
 
     Args:
         sweep: Name or folder of a sweep, or several that are read as one; None is the newest.
         root: Folder `mlruns`.
-        language: `en` or `ko`.
+        language: `en` or `ko`; None is the sweep's.
         options: Keys of `compare`, in place of the sweep's.
 
     Raises:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sweep.comparison import verdict
 from sweep.comparison.results import Comparison
 from sweep.config import checks
-from sweep.config.schema import CompareConfig, Config, ConfigError, ReportConfig
+from sweep.config.schema import CompareConfig, Composed, ConfigError
 from sweep.reporting import collect, report_files
-from sweep.runs import read_records
-from sweep.runs.record import Record
+from sweep.reporting.collect import Gathered
+from sweep.runs import read_outputs, read_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,37 +32,45 @@ def compare(
     sweep: Sweeps = None, root: str | Path = read_records.ROOT, **options: Any
 ) -> Comparison:
     """As `sweep.compare`."""
-    found, keep = _gathered(_names(sweep), str(root))
-    chosen = _options(verdict.settings(found).compare, options)
-    return verdict.judge(found, chosen, keep)
+    gathered, keep = _gathered(_names(sweep), str(root))
+    chosen = _options(gathered.settings.compare, options)
+    comparison = verdict.judge(gathered.records, chosen, keep)
+    comparison.warnings.extend(gathered.notes)
+    return comparison
 
 
-def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[list[Record], Path | None]:
+def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, Path | None]:
     """Runs, and the folder of their sweep if they are of one on this machine."""
-    if len(names) == 1 or "://" in root:
-        keep = None if "://" in root else read_records.sweep_folder(names[0], root)
-        return [run for name in names for run in read_records.load(name, root)], keep
-    # Settings that differ between sweeps must not make runs look like replicates.
-    return collect.gather([str(name) for name in names], Path(root), None).records, None
+    if "://" in root:
+        return collect.from_address(names, root), None
+    if len(names) > 1:
+        # Settings that differ between sweeps must not make runs look like replicates.
+        return collect.gather([str(name) for name in names], Path(root), None), None
+    folder = read_records.sweep_folder(names[0], root)
+    plan = read_outputs.read_plan(folder)
+    return Gathered(folder, plan, read_records.load(names[0], root)), folder
 
 
 def report(
     sweep: Sweeps = None,
     root: str | Path = read_records.ROOT,
-    language: str = "en",
+    language: str | None = None,
     **options: Any,
 ) -> Path:
     """As `sweep.report`."""
     names = [str(name) for name in _names(sweep) if name is not None]
-    found = collect.gather(names, Path(root), None)
-    shown = ReportConfig(language=language)
-    errors = checks.check_values(Config(report=shown), prefix="report.")
+    gathered = collect.gather(names, Path(root), None)
+    shown = gathered.settings.report
+    if language is not None:
+        shown = replace(shown, language=language)
+    errors = checks.check_values(Composed(report=shown), prefix="report.")
     if errors:
         raise ConfigError(*errors)
-    chosen = _options(verdict.settings(found.records).compare, options)
-    found.folder.mkdir(parents=True, exist_ok=True)
-    judged = verdict.judge(found.records, chosen, found.folder)
-    return report_files.write(judged, found.records, found.plan, found.folder, shown)
+    chosen = _options(gathered.settings.compare, options)
+    gathered.folder.mkdir(parents=True, exist_ok=True)
+    comparison = verdict.judge(gathered.records, chosen, gathered.folder)
+    comparison.warnings.extend(gathered.notes)
+    return report_files.write(comparison, gathered.records, gathered.plan, gathered.folder, shown)
 
 
 def _names(sweep: Sweeps) -> list[str | Path | None]:
@@ -78,7 +86,7 @@ def _options(saved: CompareConfig, changes: dict[str, Any]) -> CompareConfig:
     if unknown:
         raise ConfigError(f"{', '.join(unknown)}: no such option. Options: {', '.join(known)}.")
     options = replace(saved, **changes)
-    errors = checks.check_values(Config(compare=options), prefix="compare.")
+    errors = checks.check_values(Composed(compare=options), prefix="compare.")
     if errors:
         raise ConfigError(*errors)
     return options

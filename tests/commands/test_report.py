@@ -21,10 +21,10 @@ from sweep.comparison import rows
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.data.splits import load_splits
 from sweep.reporting import collect, report_files
+from sweep.runs import read_records
 from sweep.runs.record import Record
 from sweep.tracking import connect
 from sweep.tracking.outbox import Outbox
-from sweep.tracking.store import Store
 
 
 def make_folder(root: Path, name: str = "2026-01-01_00-00-00_abc", **more: Any) -> list[Record]:
@@ -32,12 +32,13 @@ def make_folder(root: Path, name: str = "2026-01-01_00-00-00_abc", **more: Any) 
     return make_sweep(root / "mlruns" / "sweeps" / name, **more)
 
 
-def write_plan(folder: Path, records: list[Record], store: Store | None = None) -> None:
+def write_plan(folder: Path, records: list[Record], **more: Any) -> None:
     """sweep.json as a sweep writes it when it starts."""
     runs = [
         {"name": r.name, "strategy": r.strategy, "key": r.key, "folder": r.folder} for r in records
     ]
     plan = {"id": "", "name": folder.name, "command": "python -m sweep seed=0,1,2", "runs": runs}
+    plan |= more
     (folder / "sweep.json").write_text(json.dumps(plan), "utf-8")
 
 
@@ -136,7 +137,8 @@ def test_runs_of_other_settings_are_no_replicates(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", "none", 0, ("a", "b"))
     other = make_run(tmp_path / "other", "none", 1, ("a", "b"))
     for record, rate in ((one, 1e-4), (other, 2e-5)):
-        settings = f"optimizer: {{learning_rate: {rate}}}\nseed: 1\ntracking: {{uri: x{rate}}}\n"
+        wide = f"tracking: {{uri: x{rate}}}\njobs: {rate}\nmax_failures: {rate}\n"
+        settings = f"optimizer: {{learning_rate: {rate}}}\ntrainer: {{save_steps: {rate}}}\n{wide}"
         (Path(record.folder) / "config.yaml").write_text(settings, "utf-8")
     collect.name_choices([one, other])
     assert one.swept["optimizer.learning_rate"] != other.swept["optimizer.learning_rate"]
@@ -199,6 +201,86 @@ def test_a_mistake_is_told(words: list[str], expected: str, tmp_path: Path, caps
 def test_without_any_sweep_the_error_says_how_to_make_one(tmp_path: Path, capsys: Any) -> None:
     assert rebuild.main([]) == 2
     assert "holds no sweep. Run one with `python -m sweep`" in capsys.readouterr().err
+
+
+def asked(root: Path, name: str, started: str = "", **settings: dict[str, Any]) -> Path:
+    """A sweep that was asked for with these settings."""
+    records = make_folder(root, name, strategies=("none", "full"), seeds=2)
+    folder = root / "mlruns" / "sweeps" / name
+    write_plan(folder, records, settings=settings, started=started)
+    return folder
+
+
+def test_the_settings_are_the_sweeps_but_for_those_given_anew(tmp_path: Path) -> None:
+    memory = {"cost": "memory", "margin": 0.05}
+    folder = asked(tmp_path, "a", compare=memory, report={"language": "ko", "examples": 0})
+    for runs in folder.glob("*/"):  # what an older version wrote for the sweep that made the run
+        (runs / "config.yaml").write_text("compare: {margin: 0.3}\n", "utf-8")
+    comparison = sweep.compare()
+    assert comparison.recommendation is not None
+    assert (comparison.margin, comparison.recommendation.cost) == (0.05, "memory")
+    assert sweep.compare(margin=0.1).margin == 0.1
+    assert '<html lang="ko">' in sweep.report().read_text("utf-8")
+    text = sweep.report(language="en", cost="time").read_text("utf-8")
+    assert '<html lang="en">' in text
+    assert rebuild.main(["compare.margin=0.03"]) == 0
+    assert '<html lang="ko">' in page(tmp_path, "a")
+    content = json.loads((folder / "report" / "recommendation.json").read_text("utf-8"))
+    assert (content["margin"], content["recommendations"][""]["cost"]) == (0.03, "memory")
+
+
+def test_sweeps_of_older_versions_have_their_settings_in_their_runs(tmp_path: Path) -> None:
+    records = make_folder(tmp_path, seeds=2)
+    old = "jobs: 2\nresume: true\ncompare: {margin: 0.05}\nreport: {language: ko}\n"
+    (Path(records[0].folder) / "config.yaml").write_text(old, "utf-8")
+    assert sweep.compare().margin == 0.05
+    assert rebuild.main([]) == 0
+    assert '<html lang="ko">' in page(tmp_path)
+
+
+def test_several_sweeps_are_judged_as_the_newest_was_and_say_so(
+    tmp_path: Path, capsys: Any
+) -> None:
+    # The one that began last has the older name, as on a machine in another time zone.
+    late = "2026-01-01_10-00-00_b"
+    asked(tmp_path, late, "2026-01-01T10:00:00-0500", compare={"margin": 0.05})
+    early = "2026-01-01_12-00-00_a"
+    asked(tmp_path, early, "2026-01-01T12:00:00+0100", compare={"margin": 0.02})
+    note = (
+        "these sweeps were judged and shown by different settings: those of"
+        f" {late}, the newest, are used where none are given anew"
+    )
+    assert rebuild.main([late, early]) == 0
+    assert f"note: {note}\n" in capsys.readouterr().out
+    (report,) = (tmp_path / "mlruns" / "reports").glob("2_sweeps_*/report")
+    assert json.loads((report / "recommendation.json").read_text("utf-8"))["margin"] == 0.05
+    assert note in (report / "index.html").read_text("utf-8")
+    comparison = sweep.compare([early, late])
+    assert comparison.margin == 0.05
+    assert note in map(str, comparison.warnings)
+    alike = sweep.compare([late, str(shutil.copytree(f"mlruns/sweeps/{late}", "copy"))])
+    assert not [w for w in alike.warnings if "the newest" in str(w)]
+
+
+def test_settings_come_from_the_store_where_the_folder_is_gone(tmp_path: Path) -> None:
+    name = "2026-01-01_00-00-00_abc"
+    folder = asked(tmp_path, name, compare={"margin": 0.05})
+    records = read_records.load(folder)
+    store, sweep_id = store_sweep(records, name, tmp_path / "mlruns")
+    store.upload(sweep_id, [folder / "sweep.json"])
+    shutil.rmtree(folder)
+    assert rebuild.main([name]) == 0
+    report = tmp_path / "mlruns" / "reports" / name / "report"
+    assert json.loads((report / "recommendation.json").read_text("utf-8"))["margin"] == 0.05
+    assert sweep.compare(name, root=str(store.uri)).margin == 0.05
+
+
+def test_settings_that_cannot_be_used_are_told(tmp_path: Path, capsys: Any) -> None:
+    folder = asked(tmp_path, "a", report={"language": "xx"})
+    assert rebuild.main([]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder}/sweep.json: report.language='xx' is not known. Choose one of en, ko.\n"
+    )
 
 
 def test_a_notebook_gets_the_page(tmp_path: Path) -> None:

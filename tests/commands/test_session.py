@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from sweep.base.environment import cores
 from sweep.commands import conclude as publish
+from sweep.commands import report as rebuild
 from sweep.commands.inputs import check_inputs
 from sweep.commands.sweep import main
 from sweep.config.compose import compose_jobs
+from sweep.config.schema import Config
 from sweep.execution.faults import MEMORY
 from sweep.execution.retries import next_try
 from sweep.execution.worker import Outcome
@@ -103,6 +108,37 @@ def test_a_run_without_its_weights_is_trained_again_when_they_are_asked(
     first, second = records(tmp_path)
     assert not (Path(first["folder"]) / "model").exists()
     assert (Path(second["folder"]) / "model").is_dir()
+
+
+def test_a_sweep_is_judged_and_shown_as_it_was_asked_though_its_runs_are_taken_over(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*typed: str) -> tuple[str, float, str]:
+        """Language, margin and cost of the report of a sweep that trains nothing new."""
+        assert sweep("freeze=full", *typed, *overrides) == 0
+        return reported()
+
+    def reported() -> tuple[str, float, str]:
+        folder = max((tmp_path / "mlruns" / "sweeps").iterdir()) / "report"
+        page = (folder / "index.html").read_text("utf-8")
+        content = json.loads((folder / "recommendation.json").read_text("utf-8"))
+        (language,) = re.findall(r'<html lang="(\w+)">', page)
+        return language, content["margin"], content["recommendations"][""]["cost"]
+
+    asked = ["report.language=ko", "compare.margin=0.05", "compare.cost=memory"]
+    assert shown(*asked) == ("ko", 0.05, "memory")
+    time.sleep(1)  # names of sweeps begin with the second
+    assert shown() == ("en", 0.01, "time")  # not what the sweep of the run was asked
+    time.sleep(1)
+    assert shown(*asked[1:]) == ("en", 0.05, "memory")
+    capsys.readouterr()
+    assert rebuild.main([]) == 0
+    assert reported() == ("en", 0.05, "memory")
+    assert rebuild.main(["compare.cost=parameters"]) == 0
+    assert reported() == ("en", 0.05, "parameters")
+    assert len(records(tmp_path)) == 1
+    config = (Path(records(tmp_path)[0]["folder"]) / "config.yaml").read_text("utf-8")
+    assert set(yaml.safe_load(config)) == {field.name for field in fields(Config)}
 
 
 @pytest.mark.parametrize(

@@ -152,12 +152,8 @@ def test_where_no_sweep_was_run_nothing_is_kept(
     assert not list(elsewhere.iterdir())
 
 
-def test_the_verdict_has_baselines_and_the_options_of_the_sweep(
-    finished: Record, tmp_path: Path
-) -> None:
-    options = verdict.settings([finished]).compare
-    assert options == CompareConfig(margin=0.02)
-    found = verdict.judge([finished], options, tmp_path)
+def test_the_verdict_has_baselines(finished: Record, tmp_path: Path) -> None:
+    found = verdict.judge([finished], CompareConfig(margin=0.02), tmp_path)
     assert len(found.baselines) == 2
     assert found.margin == 0.02
 

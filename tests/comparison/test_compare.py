@@ -12,6 +12,8 @@ from support.runs import some_right, write_run
 from sweep.comparison import compare
 from sweep.comparison import rows as grouping
 from sweep.comparison.results import Comparison, Interval, Row
+from sweep.config.schema import CompareConfig
+from sweep.reporting import report_files
 from sweep.runs.record import Record
 
 
@@ -42,6 +44,22 @@ def test_the_interval_is_students() -> None:
     half = 4.302652729911275 * 0.1 / math.sqrt(3)
     assert (found.mean, found.n) == (pytest.approx(0.8), 3)
     assert (found.low, found.high) == (pytest.approx(0.8 - half), pytest.approx(0.8 + half))
+
+
+def test_every_interval_is_at_the_level_that_is_asked() -> None:
+    accuracies = (0.725, 0.75, 0.775)
+    runs = [record(f"none seed={seed}", test_accuracy=a) for seed, a in enumerate(accuracies)]
+    comparison = compare.compare(runs, CompareConfig(confidence=0.8))
+    # Standard deviation 0.025; t of 2 degrees of freedom at 90 % is 0.8 * sqrt(2 / 0.36) = 1.8856.
+    half = 1.885618 * 0.025 / math.sqrt(3)
+    assert half == pytest.approx(0.0272, abs=1e-4)
+    for rows in (comparison.rows, comparison.chosen, compare.untested(runs, 0.8).rows):
+        shown = rows[0].metrics["test_accuracy"]
+        assert (shown.low, shown.high) == (pytest.approx(0.75 - half), pytest.approx(0.75 + half))
+    stored = report_files.summary_metrics(comparison)
+    assert stored["none/test_accuracy_ci_low"] == pytest.approx(0.75 - half)
+    assert stored["none/test_accuracy_ci_high"] == pytest.approx(0.75 + half)
+    assert (comparison.confidence, compare.untested(runs, 0.8).confidence) == (0.8, 0.8)
 
 
 def test_two_values_stand_in_place_of_an_interval() -> None:

@@ -18,7 +18,7 @@ import sweep
 from sweep.commands import conclude as publish
 from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
-from sweep.config.schema import CompareConfig, TrackingConfig
+from sweep.config.schema import CompareConfig, SweepSettings, TrackingConfig
 from sweep.reporting import recommendation_file
 from sweep.runs.record import Record
 from sweep.tracking import connect
@@ -37,7 +37,7 @@ def printed(console: Console) -> list[str]:
 
 
 def conclude(console: Console, folder: Path, records: list[Record]) -> Comparison | None:
-    return publish.conclude(console, Outbox(folder, track.Store(None)), records)
+    return publish.conclude(console, Outbox(folder, track.Store(None)), records, SweepSettings())
 
 
 def test_the_recommendation_is_a_file_that_programs_can_read(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_runs_of_the_winner_are_marked_in_the_store(tmp_path: Path, console: Con
         run = write_run(tmp_path, f"s{index}", right=[i < share * 50 for i in range(50)])
         run.run_id = store.create_run(run.name, {"sweep.id": box.run_id})
         records.append(run)
-    found = publish.conclude(console, box, records)
+    found = publish.conclude(console, box, records, SweepSettings())
     box.deliver()
     assert found is not None
     publish.mark(console, store, box.run_id, found)
@@ -237,11 +237,3 @@ def test_a_store_that_went_away_is_told(tmp_path: Path, console: Console) -> Non
     (tmp_path / "no").write_text("a file where a folder would be")
     publish.mark(console, gone, "id", found)
     assert "the recommended runs could not be marked in the store: " in printed(console)[-1]
-
-
-def test_how_runs_are_judged_is_no_part_of_a_run() -> None:
-    from sweep.runs.record import run_key
-
-    cfg, other = compose("freeze=none"), compose("freeze=none")
-    other.compare = CompareConfig(margin=0.5, cost="memory")
-    assert run_key(cfg, "data", "weights") == run_key(other, "data", "weights")

@@ -410,6 +410,21 @@ def test_keys_that_hold_for_a_whole_sweep_have_one_value(errors: Errors) -> None
     ]
 
 
+def test_options_that_set_what_holds_for_a_whole_sweep_agree(
+    tmp_path: Path, errors: Errors
+) -> None:
+    folder = tmp_path / "own" / "experiment"
+    folder.mkdir(parents=True)
+    for name, margin in (("one", 0.02), ("two", 0.05)):
+        text = f"# @package _global_\ncompare:\n  margin: {margin}\n"
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
+    typed = ["--config-dir", str(folder.parent), "freeze=none", "experiment=one,two"]
+    assert errors(*typed) == [
+        "compare.margin holds for a whole sweep, but the options chosen set it to 0.02 and to 0.05."
+        " Give it one value with compare.margin=VALUE."
+    ]
+
+
 def test_a_config_dir_that_is_no_folder_is_told(errors: Errors) -> None:
     assert errors("--config-dir", "nowhere") == [
         "--config-dir 'nowhere' is not a folder. Give one that is laid out like conf/."

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from support.config import compose
 
+from sweep.config.schema import SweepSettings
 from sweep.execution import processes
 from sweep.execution.progress import LineView, Pace
 from sweep.execution.scheduler import Execution
@@ -37,7 +38,7 @@ def run_one(folder: Path) -> Record:
     cfg = compose("freeze=none")
     spec = RunSpec("none", cfg, {}, "key", "sweep", folder, Store(None), root=folder.parent)
     view = LineView(Console(file=io.StringIO()), Pace(1))
-    execution = Execution(multiprocessing.get_context("forkserver"), view, cfg)
+    execution = Execution(multiprocessing.get_context("forkserver"), view, SweepSettings())
     execution.run({0: spec})
     return execution.records[0]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
+from sweep.config.schema import ReportConfig, SweepSettings
 from sweep.reporting import report_files, terminal
 from sweep.runs import read_outputs
 from sweep.runs.record import Record
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def conclude(console: Console, box: Outbox, records: Sequence[Record]) -> Comparison | None:
+def conclude(
+    console: Console, box: Outbox, records: Sequence[Record], settings: SweepSettings
+) -> Comparison | None:
     """Print, write and send off what a sweep shows; None where that could not be done.
 
     The plain table comes first: nothing that fails after it may cost the results.
@@ -29,18 +32,20 @@ def conclude(console: Console, box: Outbox, records: Sequence[Record]) -> Compar
         console: Gets the table and the verdict.
         box: Of the summary run; its folder gets the files.
         records: Of all runs.
+        settings: Of the sweep: how runs are judged, and what the report looks like.
     """
     try:
-        found = verdict.judge(records, verdict.settings(records).compare, box.folder)
+        found = verdict.judge(records, settings.compare, box.folder)
     except Exception as error:  # nothing that fails here may cost the results
+        untested = compare.untested(records, settings.compare.confidence)
         # summary.csv will not be written, so every configuration is shown here.
-        terminal.print_comparison(console, compare.untested(records), most=len(records))
+        terminal.print_comparison(console, untested, most=len(records))
         _failed(console, box.folder, error)
         return None
     terminal.print_comparison(console, found)
     say_verdict(console, found)
     try:
-        _report(box, records, found)
+        _report(box, records, found, settings.report)
     except Exception as error:  # every library that reporting uses can fail in its own way
         _failed(console, box.folder, error)
         return None
@@ -68,9 +73,11 @@ def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> No
         _say(console, f"the recommended runs could not be marked in the store: {reason}")
 
 
-def _report(box: Outbox, records: Sequence[Record], found: Comparison) -> None:
+def _report(
+    box: Outbox, records: Sequence[Record], found: Comparison, options: ReportConfig
+) -> None:
     plan = read_outputs.read_plan(box.folder)
-    report_files.write(found, records, plan, box.folder, verdict.settings(records).report)
+    report_files.write(found, records, plan, box.folder, options)
     box.log([(report_files.summary_metrics(found), 0, time.time())])
     note = report_files.description(found, plan)
     tags = {"sweep.recommendation": verdict.text(found)[:5000], "mlflow.note.content": note}

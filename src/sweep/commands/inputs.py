@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sweep.config import decides
 from sweep.config.compose import Job
-from sweep.config.schema import ConfigError
+from sweep.config.decides import Decides
+from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.data.splits import load_splits
 from sweep.models import model_files
 from sweep.runs.record import run_key
@@ -38,8 +40,12 @@ class Checked:
     """How many jobs read the same texts with the same model and strategy."""
 
 
-def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
+def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) -> list[Checked]:
     """Read every data file and look at every model folder once; all mistakes together.
+
+    Args:
+        jobs: Of one sweep.
+        tracking: Says which store has to answer; None asks none.
 
     Raises:
         ConfigError: Before anything is trained.
@@ -57,10 +63,11 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
         return seen[key]
 
     once("root", check_root, ROOT)
+    if tracking is not None:
+        once("tracking", connect.check, tracking)
     checked = []
     for job in jobs:
         cfg = job.cfg
-        once(f"tracking {cfg.tracking}", connect.check, cfg.tracking)
         splits = once(f"data {cfg.data}", load_splits, cfg.data)
         weights = once(f"model {cfg.model}", model_files.fingerprint, cfg.model)
         if weights is not None:
@@ -72,15 +79,9 @@ def check_inputs(jobs: Sequence[Job]) -> list[Checked]:
             checked.append(Checked(job, key, *size, splits.fingerprint))
     if errors:
         raise ConfigError(*errors)
-    alike = Counter(_prefix(found.job) for found in checked)
-    return [replace(found, sharing=alike[_prefix(found.job)]) for found in checked]
-
-
-def _prefix(job: Job) -> str:
-    """What runs with the same frozen states have in common, as far as it can be typed."""
-    t = job.cfg.trainer
-    states = t.device, t.precision, t.feature_dtype, t.cache_features
-    return repr((job.cfg.data, job.cfg.model, job.cfg.freeze, states))
+    states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]
+    alike = Counter(states)
+    return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
 
 
 def check_root(root: Path) -> None:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.config.compose import compose_jobs
-from sweep.config.schema import Config, ConfigError
+from sweep.config import decides
+from sweep.config.compose import compose_sweep
+from sweep.config.decides import Decides
+from sweep.config.schema import Config, ConfigError, SweepSettings
 from sweep.execution import forkserver
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> None:
     """Print the plan of what the overrides ask for."""
     context = forkserver.start()  # loads the libraries while all else is looked at here
-    jobs = compose_jobs(overrides, config_dir)
+    composed = compose_sweep(overrides, config_dir)
 
     from rich.console import Console
 
@@ -97,26 +99,40 @@ def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> No
     from sweep.execution import processes
     from sweep.runs.ledger import Ledger
 
-    checked, console = inputs.check_inputs(jobs), Console()
+    settings, console = composed.settings, Console()
+    checked = inputs.check_inputs(composed.jobs, settings.tracking)
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(inputs.ROOT.absolute())
-    entries = plan(ledger, checked, found.sizes, ledger.all_finished())
+    entries = plan(ledger, checked, found.sizes, ledger.all_finished(), settings.resume)
     if measured:
         unknown = _one_of_each([e for e in entries if e.left and e.guess.seconds is None])
         new = measure(context, console, unknown, found.gpus)
-        entries = plan(ledger, checked, found.sizes, [*ledger.all_finished(), *new])
+        known = [*ledger.all_finished(), *new]
+        entries = plan(ledger, checked, found.sizes, known, settings.resume)
     print_plan(console, entries)
 
 
 def plan(
-    ledger: Ledger, checked: Sequence[Checked], sizes: Sequence[Size], records: Sequence[Record]
+    ledger: Ledger,
+    checked: Sequence[Checked],
+    sizes: Sequence[Size],
+    records: Sequence[Record],
+    resume: bool,
 ) -> list[Entry]:
-    """One entry per run, in the order of the sweep."""
+    """Return one entry per run, in the order of the sweep.
+
+    Args:
+        ledger: Knows what has finished and what can go on.
+        checked: The runs.
+        sizes: Of their models, in the same order.
+        records: Of finished runs, to estimate from.
+        resume: Whether runs that have finished are taken over.
+    """
     from sweep.runs.estimate import guess
 
     entries = []
     for job, size in zip(checked, sizes, strict=True):
-        status, left = _status(ledger, job)
+        status, left = _status(ledger, job) if resume else (TO_DO, 1.0)
         found = guess(job.job.cfg, job.train_examples, size, records)
         entries.append(Entry(job, size, status, left, found))
     return entries
@@ -128,8 +144,6 @@ def _status(ledger: Ledger, checked: Checked) -> tuple[str, float]:
     from sweep.training import checkpoint
 
     cfg = checked.job.cfg
-    if not cfg.resume:
-        return TO_DO, 1.0
     if ledger.finished(checked.key, cfg.trainer.save_model):
         return "finished", 0.0
     stopped = ledger.stopped(checked.key)
@@ -152,9 +166,7 @@ def _one_of_each(entries: Sequence[Entry]) -> list[Entry]:
     """Seeds and rates take the same time."""
     found: dict[str, Entry] = {}
     for entry in entries:
-        cfg = entry.checked.job.cfg
-        same = replace(cfg, seed=0, optimizer=replace(cfg.optimizer, learning_rate=None))
-        found.setdefault(repr(same), entry)
+        found.setdefault(repr(decides.values(entry.checked.job.cfg, Decides.COST)), entry)
     return list(found.values())
 
 
@@ -181,10 +193,11 @@ def measure(
                 folder=root / "sweeps" / "measured" / f"{index:03d}",
                 store=Store(None),
                 root=root,
+                resume=False,
             )
             for index, entry in enumerate(entries)
         }
-        execution = Execution(context, view(console, Pace(len(specs))), specs[0].cfg, gpus)
+        execution = Execution(context, view(console, Pace(len(specs))), SweepSettings(), gpus)
         execution.run(specs)
     if execution.interrupted:
         raise KeyboardInterrupt
@@ -200,7 +213,7 @@ def _a_few_steps(cfg: Config) -> Config:
         save_model=False,
         load_best_model_at_end=False,
     )
-    return replace(cfg, trainer=trainer, jobs=1, resume=False, on_failure="continue")
+    return replace(cfg, trainer=trainer)
 
 
 def print_plan(console: Console, entries: Sequence[Entry]) -> None:

@@ -8,14 +8,16 @@ status: 0, or 2 for a mistake in what was asked for.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.config.compose import compose_jobs
-from sweep.config.schema import Config, ConfigError, keys
+from sweep.config.checks import value_at
+from sweep.config.compose import compose_sweep
+from sweep.config.schema import ConfigError, SweepSettings
 
 if TYPE_CHECKING:
     from sweep.comparison.results import Comparison
@@ -28,7 +30,8 @@ Rebuilds a sweep's report from what is stored and prints the comparison. Trains 
 
   SWEEP    a name under mlruns/sweeps, the name of a summary run in MLflow, or a folder; the newest
            sweep by default, several are compared as one
-  KEY      compare.*, report.* or tracking.*; by default what the sweep was run with
+  KEY      compare.* or report.*, by default what the sweep was run with, of several the newest;
+           tracking.* says which store to ask
 
 options:
   --config-dir DIR   as for python -m sweep
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> None:
     """Read the sweeps, compare their runs, write the report and print it."""
     _check(overrides)
-    (job, *_) = compose_jobs([*overrides, "freeze=none"], config_dir)
+    typed = compose_sweep([*overrides, "freeze=none"], config_dir).settings
 
     from rich.console import Console
 
@@ -79,7 +82,7 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
     from sweep.runs.refill import refill
     from sweep.tracking import connect
 
-    store = connect.existing_store(job.cfg.tracking, inputs.ROOT)
+    store = connect.existing_store(typed.tracking, inputs.ROOT)
     console = Console()
     ledger = Ledger(inputs.ROOT.absolute())
     ledger.close_dead()
@@ -90,9 +93,10 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
         console.print("what the store lacked of these runs was delivered to it")
         found = collect.gather(names, inputs.ROOT, store)
     found.folder.mkdir(parents=True, exist_ok=True)
-    cfg = _with_saved(job.cfg, overrides, [Path(r.folder) for r in found.records])
-    judged = verdict.judge(found.records, cfg.compare, found.folder)
-    page = report_files.write(judged, found.records, found.plan, found.folder, cfg.report)
+    settings = _typed_over(found.settings, typed, overrides)
+    judged = verdict.judge(found.records, settings.compare, found.folder)
+    judged.warnings.extend(found.notes)
+    page = report_files.write(judged, found.records, found.plan, found.folder, settings.report)
     terminal.print_comparison(console, judged)
     conclude.say_verdict(console, judged)
     if store is not None and len(found.sweep_ids) == 1:
@@ -129,21 +133,13 @@ def _check(overrides: Sequence[str]) -> None:
         )
 
 
-def _with_saved(cfg: Config, overrides: Sequence[str], folders: Sequence[Path]) -> Config:
-    """Options that were not given are those that the sweep was run with."""
-    from sweep.config.checks import value_at
-    from sweep.runs.record import saved_config
-
-    given = {word.partition("=")[0] for word in overrides}
-    folder = next((f for f in folders if (f / "config.yaml").exists()), None)
-    if folder is None:
-        return cfg
-    try:
-        saved = saved_config(folder)
-    except Exception:  # written by another version: its options mean nothing here
-        return cfg
-    for key in keys():
-        node, _, name = key.partition(".")
-        if node in ("compare", "report") and name and key not in given:
-            setattr(getattr(cfg, node), name, value_at(saved, key))
-    return cfg
+def _typed_over(
+    saved: SweepSettings, typed: SweepSettings, overrides: Sequence[str]
+) -> SweepSettings:
+    """Return what the sweep was run with, but for what is typed now."""
+    settings = copy.deepcopy(saved)
+    for key in (word.partition("=")[0] for word in overrides):
+        group, _, name = key.partition(".")
+        if name:
+            setattr(getattr(settings, group), name, value_at(typed, key))
+    return settings

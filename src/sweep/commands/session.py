@@ -10,11 +10,11 @@ import json
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
@@ -24,16 +24,16 @@ from sweep.execution.progress import LineView, Pace, view
 from sweep.execution.retries import as_stopped
 from sweep.execution.scheduler import Execution, adopted
 from sweep.reporting import terminal
-from sweep.runs import liveness
+from sweep.runs import liveness, sweep_settings
 from sweep.runs.record import Record, RunSpec
 from sweep.runs.refill import refill
 from sweep.tracking.outbox import Outbox, with_patience
 
 if TYPE_CHECKING:
-    from filelock import FileLock
     from rich.console import Console
 
     from sweep.commands.inputs import Checked
+    from sweep.config.compose import ComposedSweep
     from sweep.execution.forkserver import Context
     from sweep.runs.ledger import Ledger
     from sweep.tracking.store import Store
@@ -47,33 +47,16 @@ DELIVERY_S = 30.0
 
 @dataclass
 class SweepSession:
-    """A sweep while it is running; closed truthfully however the block ends."""
+    """A sweep while it is running, with its folder locked."""
 
     ledger: Ledger
     store: Store
     command: str
-
-    def __enter__(self) -> SweepSession:
-        self.folder, self.started = new_folder(self.ledger.root / "sweeps"), _now()
-        self._lock: FileLock = liveness.claim(self.folder)
-        self.box = Outbox(self.folder, self.store)
-        tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
-        self.box.create(self.folder.name, {**tags, "mlflow.note.content": f"`{self.command}`"})
-        with_patience(self.box.deliver, OPENING_S)
-        self.box.start(say=lambda _: None)  # said once, in the end, if it is still so
-        self._heart = liveness.heartbeat(self.folder, self.box)
-        self._heart.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if error is not None:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            self.box.finish(status, f"{type(error).__name__}: {error}")
-        self._heart.__exit__(None, None, None)
-        self.box.close(DELIVERY_S)
-        self._lock.release()
+    sweep: ComposedSweep
+    folder: Path
+    box: Outbox
+    """Of the summary run."""
+    started: datetime
 
     def run(self, console: Console, context: Context, checked: Sequence[Checked], gpus: int) -> int:
         """Do what is missing and report all; returns the exit status."""
@@ -82,18 +65,18 @@ class SweepSession:
         self._write_down(specs, records)
         todo = {index: spec for index, spec in specs.items() if index not in records}
         console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
-        jobs, pace = [job.job for job in checked], Pace(len(specs), len(records))
+        pace = Pace(len(specs), len(records))
         # A live view knows all runs at work, those of other launchers may be elsewhere.
-        shown = view(console, pace) if jobs[0].launch.is_local else LineView(console, pace)
-        execution = Execution(context, shown, jobs[0].cfg, gpus)
-        launched = launch(execution, todo, jobs, self.folder)
+        shown = view(console, pace) if self.sweep.launch.is_local else LineView(console, pace)
+        execution = Execution(context, shown, self.sweep.settings, gpus)
+        launched = launch(execution, todo, self.sweep, self.folder)
         records |= launched.records
         self._write_down(specs, records)  # tries that failed have moved on to other folders
         return self._finish(console, launched, [records[i] for i in sorted(records)], len(specs))
 
     def _spec(self, checked: Checked, index: int) -> RunSpec:
-        job = checked.job
-        stopped = self.ledger.stopped(checked.key) if job.cfg.resume else None
+        job, resume = checked.job, self.sweep.settings.resume
+        stopped = self.ledger.stopped(checked.key) if resume else None
         spec = RunSpec(
             name=job.name,
             cfg=job.cfg,
@@ -105,6 +88,7 @@ class SweepSession:
             root=self.ledger.root,
             data_fingerprint=checked.data_fingerprint,
             sharing=checked.sharing,
+            resume=resume,
         )
         return spec if stopped is None else as_stopped(spec)
 
@@ -113,7 +97,7 @@ class SweepSession:
         found = {
             index: self.ledger.finished(spec.key, spec.cfg.trainer.save_model)
             for index, spec in specs.items()
-            if spec.cfg.resume
+            if spec.resume
         }
         there = {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
         ids = refill([Path(r.folder) for r in there.values()], self.store, OPENING_S)
@@ -128,6 +112,7 @@ class SweepSession:
             "started": self.started.isoformat(timespec="milliseconds"),
             "host": platform.node(),
             "store": asdict(self.store),
+            "settings": sweep_settings.to_json(self.sweep.settings, self.sweep.launch),
             "runs": [
                 {
                     "name": spec.name,
@@ -147,7 +132,7 @@ class SweepSession:
     ) -> int:
         """Compare, report and close the summary run; returns the exit status."""
         terminal.print_notes(console, records)
-        found = conclude.conclude(console, self.box, records)
+        found = conclude.conclude(console, self.box, records, self.sweep.settings)
         ends = Counter(record.status for record in records)
         words = {"FAILED": "failed", "KILLED": "were stopped"}
         reasons = [f"{ends[key]} of {planned} runs {x}" for key, x in words.items() if ends[key]]
@@ -176,6 +161,37 @@ class SweepSession:
 
 def _now() -> datetime:
     return datetime.now().astimezone()
+
+
+@contextmanager
+def open_session(
+    ledger: Ledger, store: Store, command: str, sweep: ComposedSweep
+) -> Iterator[SweepSession]:
+    """Hold a new folder and a summary run in the store as long as the block lasts."""
+    folder, started = new_folder(ledger.root / "sweeps"), _now()
+    with ExitStack() as stack:
+        stack.callback(liveness.claim(folder).release)
+        box = stack.enter_context(_summary_run(folder, store, command))
+        stack.enter_context(liveness.heartbeat(folder, box))
+        yield SweepSession(ledger, store, command, sweep, folder, box, started)
+
+
+@contextmanager
+def _summary_run(folder: Path, store: Store, command: str) -> Iterator[Outbox]:
+    """Begin a summary run, and close it truthfully however the block ends."""
+    box = Outbox(folder, store)
+    tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
+    box.create(folder.name, {**tags, "mlflow.note.content": f"`{command}`"})
+    with_patience(box.deliver, OPENING_S)
+    box.start(say=lambda _: None)  # said once, in the end, if it is still so
+    try:
+        yield box
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        box.finish(status, f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        box.close(DELIVERY_S)
 
 
 def new_folder(parent: Path) -> Path:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from sweep.config import address, key_reference
-from sweep.config.compose import compose_jobs, options
+from sweep.config.compose import compose_sweep, options
 from sweep.config.schema import ConfigError
 from sweep.execution import forkserver
 
@@ -58,20 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str]) -> int:
     """Do what the overrides ask for, from checks to the printed comparison."""
     context = forkserver.start()  # loads the libraries while all else is looked at here
-    jobs = compose_jobs(overrides, config_dir)
+    composed = compose_sweep(overrides, config_dir)
+    jobs, settings = composed.jobs, composed.settings
 
     from rich.console import Console
 
     from sweep.commands import inputs
-    from sweep.commands.session import SweepSession
+    from sweep.commands.session import open_session
     from sweep.comparison import baselines
     from sweep.execution import contention, processes
     from sweep.runs.ledger import Ledger
     from sweep.tracking import connect
 
-    checked = inputs.check_inputs(jobs)
+    checked = inputs.check_inputs(jobs, settings.tracking)
     contention.shared_folder()
-    store = connect.open_store(jobs[0].cfg.tracking, inputs.ROOT)
+    store = connect.open_store(settings.tracking, inputs.ROOT)
     baselines.prepare([job.cfg.data for job in jobs])
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(inputs.ROOT.absolute())
@@ -79,9 +80,9 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     ledger.deliver(DELIVERY_S, store)
     ledger.close_silent(store)
     command = address.masked(shlex.join(["python", "-m", "sweep", *argv]))
-    with SweepSession(ledger, store, command) as session:
-        gpus = 0 if jobs[0].cfg.trainer.device == "cpu" else found.gpus
-        return session.run(Console(), context, checked, gpus)
+    wants_gpu = any(job.cfg.trainer.device != "cpu" for job in jobs)
+    with open_session(ledger, store, command, composed) as session:
+        return session.run(Console(), context, checked, found.gpus if wants_gpu else 0)
 
 
 def _stop(*_: object) -> None:

@@ -18,10 +18,14 @@ from sweep.base import cache
 from sweep.base.disk import write_atomically
 from sweep.base.words import Remark
 from sweep.comparison.results import Baseline
-from sweep.config.schema import DataConfig
+from sweep.config import decides
+from sweep.config.decides import Decides
+from sweep.config.schema import ConfigError, DataConfig
 from sweep.data.splits import Split, Splits, load_splits
 from sweep.runs.record import Record, saved_config
 
+FILE = "baselines.json"
+"""In the folder of a sweep."""
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
     "words": ("word", (1, 2)),
     # Where words are inflected, compounded or not set apart, as in Korean, parts of words say more.
@@ -36,6 +40,23 @@ VERSION = 1
 """Raise it when other baselines come out."""
 CHOICE_TEXTS = 4_000
 """Training texts that grams and C are chosen with; the chosen model then learns from all."""
+
+
+def beside(records: Sequence[Record], folder: Path | None) -> tuple[list[Baseline], list[Remark]]:
+    """Return the baselines to show beside the runs of a sweep, and why there are none.
+
+    Args:
+        records: Of the sweep.
+        folder: Of the sweep, where they are kept once they are computed; None computes none.
+    """
+    if folder is None or all(record.status != "FINISHED" for record in records):
+        return [], []
+    try:
+        return of_records(records, folder / FILE), []
+    except ConfigError as error:
+        return [], [Remark("warning.no_data", {"error": error.messages[0]})]
+    except OSError as error:
+        return [], [Remark("warning.no_baselines", {"error": str(error)})]
 
 
 def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
@@ -198,7 +219,8 @@ def _data_of(records: Sequence[Record]) -> list[DataConfig]:
 
 def _different(configs: Sequence[DataConfig]) -> list[DataConfig]:
     """Each data set once; what only a model sees of a text makes none."""
-    alike = [replace(cfg, max_length=128) for cfg in configs]
+    of_models = decides.values(DataConfig(), Decides.RESULT)  # all others make the content
+    alike = [replace(cfg, **of_models) for cfg in configs]
     return list({repr(cfg): cfg for cfg in alike}.values())
 
 

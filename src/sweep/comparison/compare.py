@@ -45,7 +45,7 @@ def compare(
         baselines: Of the same split, to be shown beside.
     """
     options = options or CompareConfig()
-    rows = table(records)
+    rows = table(records, options.confidence)
     chosen = choose(rows)
     split = _split(chosen)
     warnings = caveats.warnings(rows, chosen, split)
@@ -139,11 +139,11 @@ def _unbeaten(
     return found.unbeaten[group]
 
 
-def untested(records: Sequence[Record]) -> Comparison:
+def untested(records: Sequence[Record], confidence: float) -> Comparison:
     """Means alone: what can be shown where the comparison itself failed."""
-    rows = table(records)
+    rows = table(records, confidence)
     chosen = choose(rows)
-    return Comparison(rows, chosen, _split(chosen), [], [], [], None)
+    return Comparison(rows, chosen, _split(chosen), [], [], [], None, confidence=confidence)
 
 
 def _split(rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ pair was called different in 11 % of simulated sweeps, in place of 5."""
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over replicates, with its interval if there are three or more."""
+    """A mean over replicates; of three or more with its interval, at `Comparison.confidence`."""
 
     mean: float
     n: int

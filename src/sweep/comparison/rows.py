@@ -12,13 +12,18 @@ from sweep.comparison.results import MIN_SEEDS, Interval, Row
 from sweep.runs.record import Record
 
 
-def table(records: Sequence[Record]) -> list[Row]:
-    """Group replicates and average them, in the order in which configurations were run."""
+def table(records: Sequence[Record], confidence: float = 0.95) -> list[Row]:
+    """Group replicates and average them, in the order in which configurations were run.
+
+    Args:
+        records: Of a sweep; a run that comes twice counts once.
+        confidence: Of the intervals of the means.
+    """
     grouped = _grouping_keys(records)
     groups: dict[str, list[Record]] = {}
     for record in unique(records):
         groups.setdefault(configuration(record), []).append(record)
-    return [_row(name, group, grouped) for name, group in groups.items()]
+    return [_row(name, group, grouped, confidence) for name, group in groups.items()]
 
 
 def configuration(record: Record) -> str:
@@ -175,7 +180,7 @@ def _store_names(rows: Sequence[Row]) -> dict[str, Row]:
     return found
 
 
-def _row(name: str, group: Sequence[Record], grouped: Sequence[str]) -> Row:
+def _row(name: str, group: Sequence[Record], grouped: Sequence[str], confidence: float) -> Row:
     finished = _finished(group)
     metrics = sorted({metric for record in finished for metric in record.metrics})
     values = {
@@ -198,7 +203,7 @@ def _row(name: str, group: Sequence[Record], grouped: Sequence[str]) -> Row:
             if record.status != "FINISHED"
         ),
         metrics={
-            metric: interval(found, limits=limits_of(metric))
+            metric: interval(found, confidence, limits_of(metric))
             for metric, found in values.items()
             if found
         },

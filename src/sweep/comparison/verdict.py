@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.base.words import Remark
 from sweep.comparison import baselines, compare
 from sweep.comparison.results import Comparison
-from sweep.config.schema import CompareConfig, Config, ConfigError
-from sweep.runs.record import Record, saved_config
-
-BASELINES = "baselines.json"
+from sweep.config.schema import CompareConfig
+from sweep.runs.record import Record
 
 
 def judge(records: Sequence[Record], options: CompareConfig, folder: Path | None) -> Comparison:
@@ -22,26 +19,10 @@ def judge(records: Sequence[Record], options: CompareConfig, folder: Path | None
         options: Margin, confidence, cost and limits.
         folder: Where baselines are kept once they are computed; None computes none.
     """
-    found, problem = [], None
-    if folder is not None and any(record.status == "FINISHED" for record in records):
-        try:
-            found = baselines.of_records(records, folder / BASELINES)
-        except ConfigError as error:
-            problem = Remark("warning.no_data", {"error": error.messages[0]})
-        except OSError as error:
-            problem = Remark("warning.no_baselines", {"error": str(error)})
-    result = compare.compare(records, options, found)
-    if problem:
-        result.warnings.append(problem)
-    return result
-
-
-def settings(records: Sequence[Record]) -> Config:
-    """How the sweep was asked to compare and report; the defaults where that was not kept."""
-    for record in records:
-        if (Path(record.folder) / "config.yaml").exists():
-            return saved_config(Path(record.folder))
-    return Config()
+    known, problem = baselines.beside(records, folder)
+    comparison = compare.compare(records, options, known)
+    comparison.warnings.extend(problem)
+    return comparison
 
 
 def text(found: Comparison) -> str:

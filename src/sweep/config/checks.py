@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sweep.config import optimizer_checks, strategy_checks
-from sweep.config.schema import Config, DataConfig, TrainerConfig
+from sweep.config.schema import Composed, Config, DataConfig, SweepSettings, TrainerConfig
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.split_method": ("random_split", "stratified"),
@@ -161,7 +161,7 @@ ONLY_WITH = {
 """Keys of `data` that say something about one kind of source, and nothing about the other."""
 
 
-def check(cfg: Config) -> list[str]:
+def check(cfg: Composed) -> list[str]:
     """Return one message per value that is out of range or contradicts another."""
     return [
         *check_values(cfg),
@@ -174,12 +174,12 @@ def check(cfg: Config) -> list[str]:
     ]
 
 
-def check_values(cfg: Config, prefix: str = "") -> list[str]:
+def check_values(cfg: Composed, prefix: str = "") -> list[str]:
     """Return one message per value, under keys with this prefix, that is wrong by itself."""
     return [*_check_choices(cfg, prefix), *_check_ranges(cfg, prefix)]
 
 
-def value_at(cfg: Config, key: str) -> Any:
+def value_at(cfg: Config | SweepSettings, key: str) -> Any:
     """The value of a dotted key such as `trainer.precision`."""
     node: Any = cfg
     for name in key.split("."):
@@ -187,7 +187,7 @@ def value_at(cfg: Config, key: str) -> Any:
     return node
 
 
-def _check_choices(cfg: Config, prefix: str) -> list[str]:
+def _check_choices(cfg: Composed, prefix: str) -> list[str]:
     return [
         f"{key}={value_at(cfg, key)!r} is not known. Choose one of {', '.join(allowed)}."
         for key, allowed in CHOICES.items()
@@ -195,7 +195,7 @@ def _check_choices(cfg: Config, prefix: str) -> list[str]:
     ]
 
 
-def _check_ranges(cfg: Config, prefix: str) -> list[str]:
+def _check_ranges(cfg: Composed, prefix: str) -> list[str]:
     # `not ok(value)` and not a comparison of its own, so that NaN fails every check.
     return [
         f"{key}={value!r} is not allowed. It has to be {allowed}."

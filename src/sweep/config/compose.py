@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -39,9 +39,10 @@ from sweep.config.overrides import (
     value_of,
     wrong_type,
 )
-from sweep.config.schema import SWEEP_WIDE, Config, ConfigError, keys
+from sweep.config.schema import Composed, Config, ConfigError, SweepSettings, keys
 
 GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
+SWEEP_WIDE = tuple(field.name for field in fields(SweepSettings))
 Axes = dict[str, list[Override]]
 """Per key, the overrides to try, in the order typed; one entry for what does not vary."""
 Bases = dict[tuple[str, ...], DictConfig | None]
@@ -55,8 +56,6 @@ class Job:
     overrides: tuple[str, ...]
     swept: dict[str, str]
     cfg: Config
-    launch: Launch = Launch()
-    """The same for all jobs of a sweep."""
 
     @property
     def name(self) -> str:
@@ -65,7 +64,21 @@ class Job:
         return " ".join([self.cfg.freeze.name, *others])
 
 
+@dataclass(frozen=True)
+class ComposedSweep:
+    """What the command line asks for: runs, and what holds for all of them together."""
+
+    jobs: list[Job]
+    settings: SweepSettings
+    launch: Launch
+
+
 def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
+    """Return the runs that the command line asks for, as `compose_sweep` does."""
+    return compose_sweep(overrides, config_dir).jobs
+
+
+def compose_sweep(overrides: Sequence[str], config_dir: str | None = None) -> ComposedSweep:
     """Expand the command line into jobs; what would be one and the same run comes once.
 
     Args:
@@ -79,17 +92,14 @@ def compose_jobs(overrides: Sequence[str], config_dir: str | None = None) -> lis
     bases: Bases = {}
     with initialized(config_dir):
         axes, launch = _axes(overrides, config_dir, bases, errors)
-        jobs = [
-            replace(job, launch=launch) for job in _jobs(axes, _limit(axes, bases), bases, errors)
-        ]
-    errors += launchers.check(launch, jobs[0].cfg) if jobs else []
+        jobs, settings = _jobs(axes, _limit(axes, bases), bases, errors)
+    errors += launchers.check(launch, settings)
     errors += _duplicate_errors(jobs)
     if errors:
         raise ConfigError(*errors)
-    for job in jobs:  # from here on, nothing that is written down knows a password
-        if job.cfg.tracking.uri:
-            job.cfg.tracking.uri = address.hide(job.cfg.tracking.uri)
-    return jobs
+    if settings.tracking.uri:  # from here on, nothing that is written down knows a password
+        settings.tracking.uri = address.hide(settings.tracking.uri)
+    return ComposedSweep(jobs, settings, launch)
 
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
@@ -196,14 +206,17 @@ def _limit(axes: Axes, bases: Bases) -> int:
     return int(axes["max_runs"][0].value() if "max_runs" in axes else cast(Any, base).max_runs)
 
 
-def _jobs(axes: Axes, limit: int, bases: Bases, errors: list[str]) -> list[Job]:
+def _jobs(
+    axes: Axes, limit: int, bases: Bases, errors: list[str]
+) -> tuple[list[Job], SweepSettings]:
     varying = {key for key, values in axes.items() if len(values) > 1} | {"freeze"} & set(axes)
     damaged = bool(errors)
     jobs: dict[str, Job] = {}
+    settings: dict[str, SweepSettings] = {}
     count = math.prod(len(values) for values in axes.values())
     if count > limit:
         errors.append(too_many(f"These are {count} runs,", limit))
-        return []
+        return [], SweepSettings()
     for line in product(*axes.values()):
         before = len(errors)
         cfg = _job_config(line, bases, errors)
@@ -213,11 +226,29 @@ def _jobs(axes: Axes, limit: int, bases: Bases, errors: list[str]) -> list[Job]:
         whole = not damaged and len(errors) == before
         errors += checks.check(cfg) if whole else checks.check_values(cfg)
         swept = {o.key_or_group: value_of(o) for o in line if o.key_or_group in varying}
-        jobs.setdefault(repr(cfg), Job(tuple(str(o.input_line) for o in line), swept, cfg))
-    return list(jobs.values())
+        run, sweep = cfg.run(), cfg.sweep()
+        jobs.setdefault(repr(run), Job(tuple(str(o.input_line) for o in line), swept, run))
+        settings.setdefault(repr(sweep), sweep)
+    errors += _settings_errors(list(settings.values()))
+    return list(jobs.values()), next(iter(settings.values()), SweepSettings())
 
 
-def _job_config(line: tuple[Override, ...], bases: Bases, errors: list[str]) -> Config | None:
+def _settings_errors(settings: Sequence[SweepSettings]) -> list[str]:
+    """Options of groups, such as experiments, can set what has to be one for the whole sweep."""
+    values = {
+        key: list(dict.fromkeys(repr(value_at(each, key)) for each in settings))
+        for key, kind in keys(SweepSettings).items()
+        if not is_dataclass(kind)
+    }
+    return [
+        f"{key} holds for a whole sweep, but the options chosen set it to {' and to '.join(given)}."
+        f" Give it one value with {key}=VALUE."
+        for key, given in values.items()
+        if len(given) > 1
+    ]
+
+
+def _job_config(line: tuple[Override, ...], bases: Bases, errors: list[str]) -> Composed | None:
     groups = _groups(line)
     try:
         if groups not in bases:
@@ -235,7 +266,7 @@ def _job_config(line: tuple[Override, ...], bases: Bases, errors: list[str]) -> 
         return None
 
 
-def _to_object(cfg: DictConfig, errors: list[str]) -> Config:
+def _to_object(cfg: DictConfig, errors: list[str]) -> Composed:
     """Resolve; a key that has no value is reported and given one, so that others are checked."""
     for key in keys():
         try:
@@ -247,8 +278,8 @@ def _to_object(cfg: DictConfig, errors: list[str]) -> Config:
             reason = _plain(error).partition(" full_key:")[0]
             reason = reason.removeprefix("ConfigError raised while resolving interpolation: ")
             errors.append(f"{key} has no value: {reason}. Set it with {key}=VALUE.")
-        OmegaConf.update(cfg, key, PLACEHOLDERS.get(key, value_at(Config(), key)))
-    return cast(Config, OmegaConf.to_object(cfg))
+        OmegaConf.update(cfg, key, PLACEHOLDERS.get(key, value_at(Composed(), key)))
+    return cast(Composed, OmegaConf.to_object(cfg))
 
 
 PLACEHOLDERS = {

@@ -37,9 +37,10 @@ def text() -> str:
     return "\n".join([INTRODUCTION, "", *(line for key in rows() for line in _lines(key))])
 
 
-def rows(node: type = schema.Config, prefix: str = "") -> Iterator[Key]:
+def rows(node: type = schema.Composed, prefix: str = "") -> Iterator[Key]:
     """All keys in the order of the schema; groups are not among them, their keys are."""
-    meanings = _docstrings()[node.__name__]
+    below = _docstrings()
+    meanings = {k: v for each in node.__mro__ for k, v in below.get(each.__name__, {}).items()}
     kinds = get_type_hints(node)
     for field in dataclasses.fields(node):
         name, kind = prefix + field.name, kinds[field.name]

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweep.config import user_files
 from sweep.config.overrides import LAUNCHER, LAUNCHER_KEYS, wrong_type
-from sweep.config.schema import Config
+from sweep.config.schema import SweepSettings
 
 CURE = "Set its keys or correct its YAML file, or use hydra/launcher=local."
 LOCAL = "hydra_plugins.sweep_launcher.LocalLauncher"
@@ -120,14 +120,14 @@ def _set(node: DictConfig, override: Override, name: str) -> str:
     return ""
 
 
-def check(launch: Launch, cfg: Config) -> list[str]:
-    """What of a configuration a launcher that is not ours would silently leave undone."""
+def check(launch: Launch, settings: SweepSettings) -> list[str]:
+    """What of a sweep's settings a launcher that is not ours would silently leave undone."""
     if launch.is_local:
         return []
     asked = {
-        f"jobs={cfg.jobs}": cfg.jobs > 1,
-        f"on_failure={cfg.on_failure}": cfg.on_failure == "stop",
-        f"max_failures={cfg.max_failures}": cfg.max_failures is not None,
+        f"jobs={settings.jobs}": settings.jobs > 1,
+        f"on_failure={settings.on_failure}": settings.on_failure == "stop",
+        f"max_failures={settings.max_failures}": settings.max_failures is not None,
     }
     return [
         f"{typed} has no effect with hydra/launcher={launch.name}, which starts runs as its own"

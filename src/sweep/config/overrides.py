@@ -125,7 +125,7 @@ def too_many(what: str, limit: int) -> str:
 def _typed_limit(texts: Sequence[str]) -> int:
     """`max_runs` as typed, which is known before any other value is enumerated."""
     found = [text.partition("=")[2] for text in texts if text.startswith("max_runs=")]
-    return int(found[-1]) if found and found[-1].isdecimal() else schema.Config.max_runs
+    return int(found[-1]) if found and found[-1].isdecimal() else schema.SweepSettings.max_runs
 
 
 def _length(values: RangeSweep) -> float:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from sweep.config.address import masked
+from sweep.config.decides import ADDS, Decides, group, name_only, no_effect_on_result, setting
 
 Count = int | float
 """A count of rows, or a fraction of all rows when below 1."""
 Size = Count | None
 Switch = bool | str
+_ALL = Decides.RESULT | Decides.CONFIGURATION | Decides.FROZEN_STATES | Decides.FIT | Decides.COST
+_NO_RATE = Decides.FROZEN_STATES | Decides.FIT | Decides.COST
+"""What does not hang on how fast a run learns."""
 
 
 class ConfigError(Exception):
@@ -37,15 +41,15 @@ class ConfigError(Exception):
 class DataConfig:
     """Where the labelled texts come from and how they are split."""
 
-    name: str = MISSING
+    name: str = name_only(MISSING)
     """Name in tables."""
-    path: str | None = None
+    path: str | None = name_only(None)
     """One file, or the training file; `pkg://package/file` finds a file inside a package."""
     validation_path: str | None = None
     """File of the validation split; null takes it out of `path`."""
     test_path: str | None = None
     """File of the test split; null takes it out of `path`."""
-    sha256: str | None = None
+    sha256: str | None = name_only(None)
     """Refuse `path` when its content has another checksum."""
     dataset: str | None = None
     """Name or folder for the `datasets` library; used in place of `path`."""
@@ -88,7 +92,8 @@ class DataConfig:
     """0 or null makes no test split."""
     deduplicate: bool = True
     """Drop repeated texts, and texts that carry two labels."""
-    max_length: int = 128
+    # The one key here that is no part of the content, which the key of a run knows by a hash.
+    max_length: int = setting(128, adds=Decides.RESULT | Decides.FIT)
     """Tokens per text; longer texts are cut."""
 
 
@@ -106,7 +111,9 @@ class ModelConfig:
     """Refuse `model.safetensors` when its content has another checksum."""
     trust_remote_code: bool = False
     """Run Python that comes with a model. Only for authors you would give your account to."""
-    parts: dict[str, str | None] | None = None
+    parts: dict[str, str | None] | None = setting(
+        None, adds=Decides.RESULT, lacks=Decides.CONFIGURATION
+    )
     """Names of the parts; default: those of the model's family in conf/families.yaml."""
 
 
@@ -114,7 +121,7 @@ class ModelConfig:
 class FreezeConfig:
     """A strategy: which parts of the pretrained model train beside the head."""
 
-    name: str = MISSING
+    name: str = name_only(MISSING)
     """Name in tables, of folders and of metrics."""
     parts: list[str] = field(default_factory=list)
     """Parts that train; `everything` is the whole model, an empty list the head alone."""
@@ -141,7 +148,8 @@ class FreezeConfig:
     """`nf4` packs the backbone's linear layers into 4 bits, under an adapter."""
     stages: int | None = None
     """Gradual unfreezing: the top 1/stages of the layers train first, in the last stage all."""
-    learning_rate: float | None = None
+    # Enters the key of a run as the rate that it trains with.
+    learning_rate: float | None = setting(None, lacks=_NO_RATE | Decides.RESULT)
     """Measured default of this strategy with AdamW; `optimizer.learning_rate` overrides it."""
 
 
@@ -153,7 +161,7 @@ class OptimizerConfig:
     """Optimizer; set by the options of `optimizer`."""
     optim_args: str | None = None
     """Arguments of the optimizer as key=value,key=value, such as momentum=0.9; for sgd."""
-    learning_rate: float | None = None
+    learning_rate: float | None = setting(None, lacks=_NO_RATE)
     """null takes the strategy's own, measured rate."""
     weight_decay: float = 0.01
     """Pulls weights, but neither biases nor normalisations, towards 0."""
@@ -163,7 +171,7 @@ class OptimizerConfig:
     """Steps, or a fraction of all steps when below 1."""
     max_grad_norm: float = 1.0
     """Longer gradients are cut to this length; 0 cuts none."""
-    layer_decay: float | None = None
+    layer_decay: float | None = setting(None, adds=Decides.FIT)
     """Discriminative rates: each layer below the head learns with the rate of the one above it
     times this; the embeddings learn slowest."""
 
@@ -188,9 +196,9 @@ class TrainerConfig:
     """Order of the training texts; `group_by_length` puts texts of one length into a batch."""
     padding: str = "longest"
     """`longest` pads to the longest text of a batch, `max_length` to data.max_length."""
-    precision: str = "auto"
+    precision: str = setting("auto", adds=Decides.FROZEN_STATES)
     """`auto` takes bf16 or fp16 where the device computes it natively, else fp32."""
-    device: str = "auto"
+    device: str = setting("auto", adds=Decides.FROZEN_STATES)
     """`auto` takes the GPU, if there is one."""
     num_threads: int | None = None
     """CPU threads; null takes every core this process may use. Results are reproducible only for
@@ -203,17 +211,20 @@ class TrainerConfig:
     """Optimizer steps between evaluations; null evaluates after each epoch."""
     load_best_model_at_end: bool = False
     """End with the weights that had the lowest validation loss, not with the last ones."""
-    cache_features: Switch = "auto"
+    # Exact, so that runs are the same with and without; those without share none.
+    cache_features: Switch = setting(
+        "auto", adds=Decides.FROZEN_STATES, lacks=Decides.RESULT | Decides.CONFIGURATION
+    )
     """Compute the frozen lower part once for all runs that share it: `auto` if that saves time."""
-    feature_dtype: str = "fp32"
+    feature_dtype: str = setting("fp32", adds=Decides.FROZEN_STATES)
     """What is kept of it: `fp32` is exact, `bf16` takes half the space."""
-    cache_limit_mib: int = 8192
+    cache_limit_mib: int = no_effect_on_result(8192)
     """What mlruns/cache may take, MiB; entries used longest ago are removed first."""
-    save_model: bool = False
+    save_model: bool = no_effect_on_result(False)
     """Keep the trained weights as an artifact of the run."""
-    save_steps: int | None = None
+    save_steps: int | None = no_effect_on_result(None)
     """Optimizer steps between checkpoints to go on from; null writes one only when stopped."""
-    timeout_min: float | None = None
+    timeout_min: float | None = no_effect_on_result(None)
     """Minutes after which a run is ended as FAILED; null waits for ever."""
 
 
@@ -260,21 +271,12 @@ class ReportConfig:
 
 
 @dataclass
-class Config:
-    """One run: every choice resolved."""
+class SweepSettings:
+    """How a sweep is run, judged and shown: one value per sweep, and no part of a run."""
 
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    freeze: FreezeConfig = field(default_factory=FreezeConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    families: dict[str, dict[str, str | None]] = field(default_factory=dict)
-    """Per family of models the names of its parts, from conf/families.yaml."""
-    seed: int = 0
-    """Seed of head, data order and dropout. Runs that differ only in it are replicates."""
     jobs: int = 1
     """Runs at the same time on this machine, which share its cores or GPUs; other launchers than
     hydra/launcher=local have keys of their own for it."""
@@ -287,6 +289,26 @@ class Config:
     max_runs: int = 10_000
     """Most runs that one sweep may stand for, against a range that was not meant."""
 
+
+@dataclass
+class Config:
+    """One run: every choice that decides what it does, resolved."""
+
+    # Data and weights enter the key of a run by what is in them, not by where and how it is read.
+    data: DataConfig = group(DataConfig, _ALL & ~(Decides.RESULT | Decides.FIT))
+    model: ModelConfig = group(ModelConfig, _ALL & ~Decides.RESULT)
+    freeze: FreezeConfig = group(FreezeConfig, _ALL)
+    optimizer: OptimizerConfig = group(
+        OptimizerConfig, _ALL & ~(Decides.FROZEN_STATES | Decides.FIT)
+    )
+    trainer: TrainerConfig = group(TrainerConfig, _ALL & ~Decides.FROZEN_STATES)
+    families: dict[str, dict[str, str | None]] = field(
+        default_factory=dict, metadata={ADDS: Decides.RESULT | Decides.FIT | Decides.COST}
+    )
+    """Per family of models the names of its parts, from conf/families.yaml."""
+    seed: int = setting(0, adds=Decides.RESULT)
+    """Seed of head, data order and dropout. Runs that differ only in it are replicates."""
+
     @property
     def learning_rate(self) -> float:
         """The rate this run trains with."""
@@ -294,14 +316,21 @@ class Config:
         return self.freeze.learning_rate if rate is None else rate  # type: ignore[return-value]
 
 
-SWEEP_WIDE = (
-    *("jobs", "resume", "on_failure", "max_failures", "max_runs"),
-    *("tracking", "compare", "report"),
-)
-"""Keys and groups that say how a sweep is run, not what a run computes: one value per sweep."""
+@dataclass
+class Composed(SweepSettings, Config):
+    """All that can be typed: a run, and the sweep that it is part of."""
+
+    def run(self) -> Config:
+        """Return what is the run's own."""
+        return Config(**{each.name: getattr(self, each.name) for each in fields(Config)})
+
+    def sweep(self) -> SweepSettings:
+        """Return what holds for the whole sweep."""
+        own = {each.name: getattr(self, each.name) for each in fields(SweepSettings)}
+        return SweepSettings(**own)
 
 
-def keys(node: type = Config, prefix: str = "") -> dict[str, Any]:
+def keys(node: type = Composed, prefix: str = "") -> dict[str, Any]:
     """All dotted keys of the schema, groups included, with their types."""
     found = {}
     for name, kind in get_type_hints(node).items():
@@ -323,4 +352,4 @@ def _by_strategy(name: str, table: Mapping[str, Any]) -> Any:
 def register() -> None:
     """Make the schema and the resolver known to Hydra; harmless when called again."""
     OmegaConf.register_new_resolver("by_strategy", _by_strategy, replace=True)
-    ConfigStore.instance().store(group="schema", name="config", node=Config, package="_global_")
+    ConfigStore.instance().store(group="schema", name="config", node=Composed, package="_global_")

@@ -20,7 +20,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from sweep.config import launchers
-from sweep.config.compose import GROUPS, Job, initialized
+from sweep.config.compose import GROUPS, ComposedSweep, Job, initialized
+from sweep.config.launchers import Launch
+from sweep.config.schema import SweepSettings
 from sweep.execution import forkserver, processes
 from sweep.execution.progress import LineView, Pace
 from sweep.execution.scheduler import Execution
@@ -61,7 +63,7 @@ class Task:
             if here is None:
                 execution, index = _elsewhere(spec), 0
             else:
-                execution = Execution(here.context, here.view, spec.cfg, here.gpus)
+                execution = Execution(here.context, here.view, here.settings, here.gpus)
             execution.run({index: spec})
         if here is not None:
             if execution.interrupted:
@@ -84,7 +86,8 @@ def _elsewhere(spec: RunSpec) -> Execution:
     if spec.cfg.trainer.device != "cpu":
         gpus = processes.preflight_all(context, []).gpus
     # A single GPU was given to this job by whoever started it; several are shared out.
-    return Execution(context, LineView(Console(), Pace(1)), spec.cfg, gpus if gpus > 1 else 0)
+    gpus = gpus if gpus > 1 else 0
+    return Execution(context, LineView(Console(), Pace(1)), SweepSettings(), gpus)
 
 
 @dataclass
@@ -100,24 +103,25 @@ class Launched:
 
 
 def launch(
-    execution: Execution, specs: dict[int, RunSpec], jobs: Sequence[Job], folder: Path
+    execution: Execution, specs: dict[int, RunSpec], sweep: ComposedSweep, folder: Path
 ) -> Launched:
     """Do runs through the launcher of their sweep.
 
     Args:
         execution: Does them when the launcher is ours.
         specs: By the index of the run in its sweep.
-        jobs: Of all runs of the sweep.
+        sweep: Says which launcher, and what Hydra composes each run of.
         folder: The sweep's.
     """
     if not specs:
         return Launched()
-    chosen = jobs[0].launch
+    chosen = sweep.launch
     task, found = Task(list(specs.items()), execution), Launched()
     before = {index: best_try(spec.folder) for index, spec in specs.items()}
     returns: Sequence[JobReturn] = []
     try:
-        returns = _launch(task, [jobs[index] for index in specs], folder / FOLDER)
+        choices = [_groups_of(sweep.jobs[index]) for index in specs]
+        returns = _launch(task, choices, chosen, folder / FOLDER)
     except KeyboardInterrupt:
         found.interrupted, found.why_ended = True, "stopped by Ctrl-C or SIGTERM"
     except Exception as error:
@@ -133,8 +137,9 @@ def launch(
     return found
 
 
-def _launch(task: Task, jobs: Sequence[Job], folder: Path) -> Sequence[JobReturn]:
-    choices, chosen = [_groups_of(job) for job in jobs], jobs[0].launch
+def _launch(
+    task: Task, choices: Sequence[list[str]], chosen: Launch, folder: Path
+) -> Sequence[JobReturn]:
     path = str(folder).replace("'", r"\'")
     overrides = [*choices[0], *chosen.overrides, f"hydra.sweep.dir='{path}'"]
     with initialized(chosen.config_dir):

@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from sweep.config import address
+from sweep.config import address, decides
+from sweep.config.decides import Decides
 from sweep.config.schema import Config, ConfigError
 from sweep.execution import faults
 from sweep.execution.forkserver import Context
@@ -36,7 +37,7 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Pr
         ConfigError: With the mistakes of all configurations, or what ended the check.
     """
     # Seeds and rates do not matter here, and a wide sweep has many of them.
-    kinds = [repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)) for c, n in configs]
+    kinds = [repr((decides.values(cfg, Decides.FIT), labels)) for cfg, labels in configs]
     unique = dict(zip(kinds, configs, strict=True))
     process, connection = start(context, preflight_worker, list(unique.values()))
     try:
@@ -53,10 +54,6 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Pr
         raise ConfigError(*found.errors)
     sizes = dict(zip(unique, found.sizes, strict=True))
     return replace(found, sizes=[sizes[kind] for kind in kinds])
-
-
-def _limits(cfg: Config) -> tuple[object, ...]:
-    return cfg.data.max_length, cfg.optimizer.layer_decay
 
 
 def start(context: Context, worker: Callable[..., None], argument: Any) -> tuple[Any, Connection]:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from sweep.base.environment import cores
 from sweep.base.words import Remark
-from sweep.config.schema import Config
+from sweep.config.schema import SweepSettings
 from sweep.execution import contention, faults, processes
 from sweep.execution.forkserver import Context
 from sweep.execution.progress import View
@@ -51,12 +51,11 @@ class _Task:
 
 @dataclass
 class Execution:
-    """Runs the runs of one sweep, `cfg.jobs` at a time."""
+    """Runs the runs of one sweep, `settings.jobs` at a time."""
 
     context: Context
     view: View
-    cfg: Config
-    """Any run's, for what holds for the whole sweep."""
+    settings: SweepSettings
     gpus: int = 0
     records: dict[int, Record] = field(default_factory=dict)
     """By the index of the run; those that never began are missing."""
@@ -109,7 +108,7 @@ class Execution:
             return
         now = time.monotonic()
         for task in [t for t in self._waiting if t.not_before <= now]:
-            if len(self._active) >= self.cfg.jobs:
+            if len(self._active) >= self.settings.jobs:
                 return
             if self._adopt(task):
                 continue
@@ -121,7 +120,7 @@ class Execution:
     def _adopt(self, task: _Task) -> bool:
         """Take over a run that another sweep has finished meanwhile, or wait for one at work."""
         spec, ledger = task.spec, Ledger(task.spec.root)
-        if not spec.cfg.resume:
+        if not spec.resume:
             return False
         record = ledger.finished(spec.key, spec.cfg.trainer.save_model)
         if record is not None:
@@ -162,7 +161,7 @@ class Execution:
 
     def _start(self, task: _Task) -> None:
         self._waiting.remove(task)
-        share = max(1, cores() // self.cfg.jobs)
+        share = max(1, cores() // self.settings.jobs)
         spec = replace(task.spec, num_threads=task.spec.cfg.trainer.num_threads or share)
         task.started, task.kills = time.monotonic(), faults.kills_for_memory()
         task.spec = spec
@@ -245,11 +244,11 @@ class Execution:
     def _count(self, outcome: Outcome) -> None:
         assert outcome.record is not None
         self._failures += outcome.record.status == "FAILED"
-        limit = 1 if self.cfg.on_failure == "stop" else self.cfg.max_failures
+        limit = 1 if self.settings.on_failure == "stop" else self.settings.max_failures
         if outcome.disk_full:
             self.why_ended = "the disk is full"
         elif limit and self._failures >= limit and not self.why_ended:
-            stop = self.cfg.on_failure == "stop"
+            stop = self.settings.on_failure == "stop"
             key = "on_failure=stop" if stop else f"max_failures={limit}"
             self.why_ended = f"{self._failures} failed, and {key}"
 

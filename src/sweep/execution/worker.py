@@ -125,7 +125,7 @@ def run_worker(connection: Connection, spec: RunSpec) -> None:
     ledger = Ledger(spec.root)
     try:
         with ledger.lock(spec.key).acquire(timeout=0):
-            if spec.cfg.resume and ledger.finished(spec.key, spec.cfg.trainer.save_model):
+            if spec.resume and ledger.finished(spec.key, spec.cfg.trainer.save_model):
                 connection.send(Outcome(None))
                 return
             connection.send(_claimed_run(connection, spec, ledger, stop))

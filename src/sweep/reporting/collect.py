@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from sweep.base.words import Remark
 from sweep.comparison import rows
-from sweep.config.schema import ConfigError
-from sweep.runs import read_outputs, read_records, read_store
+from sweep.config import decides
+from sweep.config.decides import Decides
+from sweep.config.schema import Config, ConfigError, SweepSettings
+from sweep.runs import read_outputs, read_records, read_store, sweep_settings
 from sweep.runs.read_outputs import Plan
 from sweep.runs.record import Record
 from sweep.tracking.store import Store
 
-NOT_CHOICES = (
-    *("tracking.", "compare.", "report.", "families.", "seed", "trainer.save_model"),
-    *("max_runs", "freeze.name", "data.path", "data.sha256", "data.name", "model.parts"),
+NOT_CHOICES = tuple(
+    f"{key}."
+    for key in (
+        *decides.keys_without(Config, Decides.CONFIGURATION),
+        *(each.name for each in fields(SweepSettings)),  # in what older versions wrote
+    )
 )
-"""Settings that make no other configuration: where things are, and what they are called."""
+"""Settings that make no other configuration, each with a dot behind it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,13 @@ class Gathered:
     records: list[Record]
     sweep_ids: list[str] = field(default_factory=list)
     """Ids of the summary runs, as far as they are known."""
+    notes: list[Remark] = field(default_factory=list)
+    """What to bear in mind of sweeps that are read as one."""
+
+    @property
+    def settings(self) -> SweepSettings:
+        """How the sweep was asked to compare and report; of several sweeps the newest one's."""
+        return self.plan.settings or sweep_settings.of_runs(self.records)
 
 
 def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
@@ -59,16 +73,48 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
         raise ConfigError(f"{', '.join(empty)}: no run of this sweep has left anything.")
     if len(found) == 1:
         return found[0]
+    settings, notes = _settings_of_newest(found)
     merged = rows.unique([record for sweep in found for record in sweep.records])
     name_choices(merged)
     names = [sweep.plan.name for sweep in found]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     return Gathered(
         root / "reports" / f"{len(found)}_sweeps_{digest}",
-        _joined([sweep.plan for sweep in found]),
+        replace(_joined([sweep.plan for sweep in found]), settings=settings),
         merged,
         [sweep_id for sweep in found for sweep_id in sweep.sweep_ids],
+        notes,
     )
+
+
+def from_address(names: Sequence[str | Path | None], uri: str) -> Gathered:
+    """Read sweeps from the store at an address; the newest in place of None.
+
+    Raises:
+        ConfigError: There is no such store or sweep.
+    """
+    sweeps, found = read_store.sweeps(uri), []
+    for name in names:
+        records = read_records.load(name, uri)
+        sweep_id, called = [s for s in sweeps if name is None or str(name) in s][-1]
+        plan = Plan(called, id=sweep_id, settings=stored_settings(uri, sweep_id))
+        found.append(Gathered(Path(), plan, records, [sweep_id]))
+    settings, notes = _settings_of_newest(found)
+    return Gathered(
+        Path(),
+        replace(_joined([sweep.plan for sweep in found]), settings=settings),
+        [record for sweep in found for record in sweep.records],
+        [sweep_id for sweep in found for sweep_id in sweep.sweep_ids],
+        notes,
+    )
+
+
+def _settings_of_newest(found: Sequence[Gathered]) -> tuple[SweepSettings, list[Remark]]:
+    """Return how the newest sweep was judged, and a word on it where others were otherwise."""
+    newest_sweep = max(found, key=lambda sweep: sweep.plan.began)
+    asked = {repr((s.settings.compare, s.settings.report)) for s in found}
+    note = Remark("warning.settings", {"sweep": newest_sweep.plan.name})
+    return newest_sweep.settings, [note] if len(asked) > 1 else []
 
 
 def newest(root: Path) -> list[Path]:
@@ -132,7 +178,15 @@ def _from_store(name: str, root: Path, store: Store | None) -> Gathered:
         )
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
     folder = root.absolute() / "reports" / (safe.strip(".") or "sweep")
-    return Gathered(folder, Plan(name, id=sweep_id), _stored(store, sweep_id), [sweep_id])
+    plan = Plan(name, id=sweep_id, settings=stored_settings(str(store.uri), sweep_id))
+    return Gathered(folder, plan, _stored(store, sweep_id), [sweep_id])
+
+
+def stored_settings(uri: str, sweep_id: str) -> SweepSettings | None:
+    """Return what the store's copy of sweep.json says; None where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = read_store.fetch(uri, sweep_id, ["sweep.json"], Path(folder))
+        return read_outputs.read_plan(fetched).settings
 
 
 def _id_in(store: Store | None, name: str) -> str:
@@ -175,6 +229,6 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         key = f"{prefix}{name}"
         if isinstance(value, dict):
             found |= _flat(value, f"{key}.")
-        elif not key.startswith(NOT_CHOICES):
+        elif not f"{key}.".startswith(NOT_CHOICES):
             found[key] = "null" if value is None else str(value)
     return found

@@ -6,19 +6,24 @@ what it has.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sweep.config.schema import Config, ConfigError
+from sweep.config.schema import Config, ConfigError, SweepSettings
+from sweep.runs import sweep_settings
 from sweep.runs.read_records import load as load_records
 from sweep.runs.record import Record, saved_config
 
+NAMED = "%Y-%m-%d_%H-%M-%S"
+"""How the name of a sweep begins."""
 Curves = dict[str, list[tuple[int, float]]]
 """Per metric, its points in the order of their steps."""
 
@@ -34,6 +39,17 @@ class Plan:
     id: str = ""
     """Of the summary run."""
     runs: tuple[Mapping[str, Any], ...] = ()
+    settings: SweepSettings | None = None
+    """None where sweep.json does not say, as that of older versions."""
+
+    @property
+    def began(self) -> float:
+        """Seconds since 1970, to tell which sweep is newer; 0 where nothing says it."""
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(self.started).timestamp()
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(self.name[:19], NAMED).timestamp()
+        return 0.0
 
     def missing(self, found: Iterable[Record]) -> list[str]:
         """Names of planned runs of which there is no record."""
@@ -64,14 +80,24 @@ class Predictions:
 
 
 def read_plan(folder: Path) -> Plan:
-    """What sweep.json says, as far as there is one."""
+    """Return what sweep.json says, as far as there is one.
+
+    Raises:
+        ConfigError: It has settings that cannot be used.
+    """
     found = _json(folder / "sweep.json")
+    settings = found.get("settings")
     texts = {key: str(found.get(key) or "") for key in ("command", "started", "host", "id")}
     runs = found.get("runs")
     return Plan(
         name=str(found.get("name") or folder.name),
         **texts,
         runs=tuple(run for run in runs if isinstance(run, dict)) if isinstance(runs, list) else (),
+        settings=(
+            sweep_settings.from_json(settings, folder / "sweep.json")
+            if isinstance(settings, dict)
+            else None
+        ),
     )
 
 

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sweep.base.disk import write_atomically
-from sweep.config.schema import SWEEP_WIDE, Config
+from sweep.config import decides
+from sweep.config.decides import Decides
+from sweep.config.schema import Config
 from sweep.tracking.store import Store
 
 TRAINING = 3
@@ -47,6 +49,8 @@ class RunSpec:
     """Content of the splits when the sweep began."""
     sharing: int = 1
     """How many runs of the sweep read the same texts with the same frozen part."""
+    resume: bool = True
+    """Whether the same run, where another process has finished it, is taken over."""
 
 
 @dataclass
@@ -78,13 +82,8 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     of importing torch, which no error should wait for. What they stood for is among the run's
     params and tags; on a machine that resolves them otherwise, the same key has other last bits.
     """
-    choices = {key: value for key, value in asdict(cfg).items() if key not in SWEEP_WIDE}
-    for key in ("save_model", "save_steps", "timeout_min", "cache_limit_mib", "cache_features"):
-        del choices["trainer"][key]
-    choices["data"] = {"max_length": cfg.data.max_length}
-    choices["model"] = {"parts": cfg.model.parts}
+    choices = decides.values(cfg, Decides.RESULT)
     choices["optimizer"]["learning_rate"] = cfg.learning_rate
-    del choices["freeze"]["learning_rate"]
     content = json.dumps([TRAINING, choices, data_fingerprint, weights_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -137,8 +136,13 @@ def write_config(spec: RunSpec) -> None:
 
 
 def saved_config(folder: Path) -> Config:
-    """The configuration that a run was made with, from its folder."""
-    loaded = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / CONFIG))
+    """The configuration that a run was made with, from its folder.
+
+    Older versions wrote the settings of the sweep into it, too, which are no part of the run.
+    """
+    written = cast(DictConfig, OmegaConf.load(folder / CONFIG))
+    own = {each.name: written[each.name] for each in fields(Config) if each.name in written}
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), own)
     return cast(Config, OmegaConf.to_object(loaded))
 
 
