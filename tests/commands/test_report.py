@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -211,11 +212,17 @@ def asked(root: Path, name: str, started: str = "", **settings: dict[str, Any]) 
     return folder
 
 
+def write_old_config(folder: Path, **settings: Any) -> None:
+    """config.yaml as older versions wrote it, with the settings of the sweep that made the run."""
+    cfg = compose("freeze=none", "data=csv", "data.path=gone.csv")
+    OmegaConf.save({**asdict(cfg), **settings}, folder / "config.yaml")
+
+
 def test_the_settings_are_the_sweeps_but_for_those_given_anew(tmp_path: Path) -> None:
     memory = {"cost": "memory", "margin": 0.05}
     folder = asked(tmp_path, "a", compare=memory, report={"language": "ko", "examples": 0})
-    for runs in folder.glob("*/"):  # what an older version wrote for the sweep that made the run
-        (runs / "config.yaml").write_text("compare: {margin: 0.3}\n", "utf-8")
+    for run in sorted(folder.glob("0*")):
+        write_old_config(run, compare={"margin": 0.3})
     comparison = sweep.compare()
     assert comparison.recommendation is not None
     assert (comparison.margin, comparison.recommendation.cost) == (0.05, "memory")
@@ -231,8 +238,8 @@ def test_the_settings_are_the_sweeps_but_for_those_given_anew(tmp_path: Path) ->
 
 def test_sweeps_of_older_versions_have_their_settings_in_their_runs(tmp_path: Path) -> None:
     records = make_folder(tmp_path, seeds=2)
-    old = "jobs: 2\nresume: true\ncompare: {margin: 0.05}\nreport: {language: ko}\n"
-    (Path(records[0].folder) / "config.yaml").write_text(old, "utf-8")
+    old = {"compare": {"margin": 0.05}, "report": {"language": "ko"}}
+    write_old_config(Path(records[0].folder), jobs=2, resume=True, **old)
     assert sweep.compare().margin == 0.05
     assert rebuild.main([]) == 0
     assert '<html lang="ko">' in page(tmp_path)

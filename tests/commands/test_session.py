@@ -111,10 +111,10 @@ def test_a_run_without_its_weights_is_trained_again_when_they_are_asked(
 
 
 def test_a_sweep_is_judged_and_shown_as_it_was_asked_though_its_runs_are_taken_over(
-    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tmp_path: Path
 ) -> None:
     def shown(*typed: str) -> tuple[str, float, str]:
-        """Language, margin and cost of the report of a sweep that trains nothing new."""
+        """Language, margin and metric of the report of a sweep of one run."""
         assert sweep("freeze=full", *typed, *overrides) == 0
         return reported()
 
@@ -123,19 +123,18 @@ def test_a_sweep_is_judged_and_shown_as_it_was_asked_though_its_runs_are_taken_o
         page = (folder / "index.html").read_text("utf-8")
         content = json.loads((folder / "recommendation.json").read_text("utf-8"))
         (language,) = re.findall(r'<html lang="(\w+)">', page)
-        return language, content["margin"], content["recommendations"][""]["cost"]
+        return language, content["margin"], content["metric"]
 
-    asked = ["report.language=ko", "compare.margin=0.05", "compare.cost=memory"]
-    assert shown(*asked) == ("ko", 0.05, "memory")
+    asked = ["report.language=ko", "compare.margin=0.05", "compare.metric=f1"]
+    assert shown(*asked) == ("ko", 0.05, "test_f1")
     time.sleep(1)  # names of sweeps begin with the second
-    assert shown() == ("en", 0.01, "time")  # not what the sweep of the run was asked
+    assert shown() == ("en", 0.01, "test_accuracy")  # not as the sweep was that trained the run
     time.sleep(1)
-    assert shown(*asked[1:]) == ("en", 0.05, "memory")
-    capsys.readouterr()
+    assert shown(*asked[1:]) == ("en", 0.05, "test_f1")
     assert rebuild.main([]) == 0
-    assert reported() == ("en", 0.05, "memory")
-    assert rebuild.main(["compare.cost=parameters"]) == 0
-    assert reported() == ("en", 0.05, "parameters")
+    assert reported() == ("en", 0.05, "test_f1")
+    assert rebuild.main(["compare.margin=0.02"]) == 0
+    assert reported() == ("en", 0.02, "test_f1")
     assert len(records(tmp_path)) == 1
     config = (Path(records(tmp_path)[0]["folder"]) / "config.yaml").read_text("utf-8")
     assert set(yaml.safe_load(config)) == {field.name for field in fields(Config)}

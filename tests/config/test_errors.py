@@ -410,9 +410,7 @@ def test_keys_that_hold_for_a_whole_sweep_have_one_value(errors: Errors) -> None
     ]
 
 
-def test_options_that_set_what_holds_for_a_whole_sweep_agree(
-    tmp_path: Path, errors: Errors
-) -> None:
+def test_options_agree_on_what_holds_for_a_whole_sweep(tmp_path: Path, errors: Errors) -> None:
     folder = tmp_path / "own" / "experiment"
     folder.mkdir(parents=True)
     for name, margin in (("one", 0.02), ("two", 0.05)):
