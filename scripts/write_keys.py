@@ -24,10 +24,11 @@ wins over both, and `KEY=A,B` sweeps. `hydra/launcher=NAME` chooses what starts 
 
 
 def page() -> str:
-    """Return the whole page as Markdown, its sections in the order of the schema."""
+    """Return the whole page as Markdown: groups in the order of the schema, then all other keys."""
     sections: dict[str, list[Key]] = {}
     for key in key_reference.rows():
         sections.setdefault(_heading(key), []).append(key)
+    sections[SWEEP] = sections.pop(SWEEP)  # behind the groups
     return "\n\n".join([INTRODUCTION, *(_section(*item) for item in sections.items())]) + "\n"
 
 

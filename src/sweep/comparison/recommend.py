@@ -126,7 +126,7 @@ def rule(metric: str, cost: Cost, options: CompareConfig) -> Remark:
         "cost": cost.words,
         "metric": metric_name(metric),
         "margin": points(options.margin),
-        "confidence": options.confidence,
+        "confidence": f"{options.confidence * 100:g}%",
         "limits": limits,
     }
     return Remark("rule.limited" if limits else "rule.plain", values)

@@ -144,7 +144,7 @@ def baseline_lines(found: Comparison) -> list[str]:
 
 
 def legend(found: Comparison) -> str:
-    level = f"{found.confidence:.0%}"
+    level = f"{found.confidence * 100:g}%"
     spread = any(i.low is not None for row in found.rows for i in row.metrics.values())
     ends = f" ± is the {level} interval." if spread else ""
     return f"* best of its column, means over n seeds.{ends} Test scores choose nothing."
