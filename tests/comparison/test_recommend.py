@@ -11,6 +11,7 @@ from support.runs import some_right, told, write_run, write_sweep
 from sweep.comparison import compare
 from sweep.comparison.results import Comparison
 from sweep.config.schema import CompareConfig
+from sweep.reporting import tables
 from sweep.runs.record import Record
 
 RULE = (
@@ -52,6 +53,13 @@ def test_the_cheapest_that_is_as_good_is_recommended(tmp_path: Path) -> None:
         "lora reached test accuracy 0.787 for 60.0 s (training time); none, the best, reached 0.787"
         " for 100.0 s, and lora is at most 0.2 points behind."
     )
+
+
+def test_a_level_that_is_no_whole_percentage_is_not_rounded(tmp_path: Path) -> None:
+    comparison = compared(three(tmp_path), confidence=0.975)
+    assert comparison.recommendation is not None
+    assert str(comparison.recommendation.rule) == RULE.replace("95%", "97.5%")
+    assert " ± is the 97.5% interval. " in tables.legend(comparison)
 
 
 def test_the_best_is_recommended_when_no_cheaper_one_comes_close(tmp_path: Path) -> None:
