@@ -1,26 +1,34 @@
 """Imported once by the server that run processes are forked from; see `forkserver.start`."""
 
+from __future__ import annotations
+
 import gc
+import importlib
 import logging
+import os
 import signal
 import warnings
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # every client of a database loads it
 import sqlalchemy.orm
 import transformers
 import transformers.conversion_mapping
 
-from sweep.base import environment  # noqa: F401
-from sweep.features import compute  # noqa: F401
-from sweep.runs import (
-    confusion_plot,  # noqa: F401
-    run,  # noqa: F401
-)
-from sweep.tracking import connect  # noqa: F401
-from sweep.training import (
-    metrics,  # noqa: F401
-    train,  # noqa: F401
-)
+from sweep.base import environment
+from sweep.models import bitsandbytes_import
+
+# A process that has started CUDA cannot be forked. Whether there is a GPU is asked of the driver.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+bitsandbytes_import.hide()
+for module in (
+    "mlflow.store.tracking.sqlalchemy_store",  # every client of a database loads it
+    "sweep.features.compute",
+    "sweep.runs.confusion_plot",
+    "sweep.runs.run",
+    "sweep.tracking.connect",
+    "sweep.training.metrics",
+    "sweep.training.train",
+):
+    importlib.import_module(module)
 
 # A scheduler signals the whole group; the runs answer for themselves, the server outlives them.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

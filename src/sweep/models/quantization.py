@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.schema import ConfigError, FreezeConfig
+from sweep.models import bitsandbytes_import
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +25,9 @@ def require(strategy: FreezeConfig) -> None:
         ConfigError: With the extra to install.
     """
     needed = ["peft"] if strategy.adapter else []
-    needed += ["bitsandbytes"] if strategy.quantization else []
+    if strategy.quantization:
+        bitsandbytes_import.show()
+        needed.append("bitsandbytes")
     for package in needed:
         if importlib.util.find_spec(package) is None:
             raise ConfigError(
