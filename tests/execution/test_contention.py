@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from filelock import Timeout
 
+from sweep.config.schema import ConfigError
 from sweep.execution import contention, worker
 from sweep.execution.contention import present
 
@@ -70,12 +74,99 @@ def test_another_process_counts_until_it_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_device_belongs_to_one_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contention, "_root", lambda: tmp_path / "new")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with contention.device_lock(0).acquire(timeout=0):
         with pytest.raises(Timeout):
             contention.device_lock(0).acquire(timeout=0)
         contention.device_lock(1).acquire(timeout=0).lock.release()
     contention.device_lock(0).acquire(timeout=0).lock.release()
+
+
+@pytest.fixture
+def no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine where users have no folder of their own but for what they make in this one."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: NOBODY)
+    monkeypatch.setattr(contention.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(Path, "lstat", as_owned_by_nobody(Path.lstat))
+    return tmp_path / f"sweep-{NOBODY}"
+
+
+NOBODY = 4_000_000_000
+
+
+def as_owned_by_nobody(lstat: Callable[[Path], os.stat_result]) -> Callable[[Path], Any]:
+    def look(path: Path) -> Any:
+        found = lstat(path)
+        return SimpleNamespace(st_mode=found.st_mode, st_uid=NOBODY)
+
+    return look
+
+
+def test_the_folder_of_a_session_is_taken_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert contention.shared_folder() == tmp_path / "sweep"
+    assert (tmp_path / "sweep").stat().st_mode & 0o777 == 0o700
+
+
+def test_without_one_a_folder_is_made_that_nobody_else_can_write(no_session: Path) -> None:
+    assert contention.shared_folder() == no_session
+    assert no_session.stat().st_mode & 0o777 == 0o700
+    assert contention.shared_folder() == no_session
+
+
+def make_link(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to("elsewhere")
+
+
+def make_open(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make_link, id="link"),
+        pytest.param(make_open, id="others-can-write"),
+        pytest.param(lambda folder: folder.symlink_to("nowhere"), id="link-to-nothing"),
+        pytest.param(lambda folder: folder.write_text(""), id="file"),
+    ],
+)
+def test_a_folder_that_is_not_this_users_alone_is_refused(
+    make: Callable[[Path], object], no_session: Path
+) -> None:
+    make(no_session)
+    with pytest.raises(ConfigError) as caught:
+        contention.shared_folder()
+    assert caught.value.messages == (
+        f"{no_session} is where the sweeps of a user see each other, but it is a link, belongs to"
+        " somebody else, or can be written by others. Remove it, or set XDG_RUNTIME_DIR to a"
+        " folder that only you can write to.",
+    )
+    assert not list(no_session.parent.glob("elsewhere/*"))
+
+
+def test_a_folder_of_another_user_is_refused(
+    no_session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_session.mkdir(mode=0o700)
+    monkeypatch.setattr(os, "getuid", lambda: NOBODY + 1)
+    (no_session.parent / f"sweep-{NOBODY + 1}").mkdir(mode=0o700)
+    with pytest.raises(ConfigError, match="belongs to somebody else"):
+        contention.shared_folder()
+
+
+def test_a_session_folder_that_others_can_write_is_passed_over(
+    no_session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = no_session.parent / "session"
+    make_open(session)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
+    assert contention.shared_folder() == no_session
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,15 @@ def test_the_server_does_not_start_cuda() -> None:
 
 
 CHILD = """
-import importlib.util
+import os
+os.environ.update(WORLD_SIZE="1", MASTER_ADDR="elsewhere", ACCELERATE_MIXED_PRECISION="fp16")
 import sweep.execution.preload
 import peft.import_utils
 from transformers.utils import is_bitsandbytes_available
 from sweep.config.schema import FreezeConfig
 from sweep.models import quantization
 
+assert not {"WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} & set(os.environ)
 # What a run with an adapter asks first remembers that there is nothing.
 assert not peft.import_utils.is_bnb_available() and not is_bitsandbytes_available()
 quantization.require(FreezeConfig(name="lora", adapter="lora"))
@@ -65,6 +67,6 @@ assert is_bitsandbytes_available() and peft.import_utils.is_bnb_4bit_available()
 """
 
 
-def test_a_run_that_quantises_has_bitsandbytes_all_the_same() -> None:
+def test_a_run_hears_of_no_other_processes_and_has_bitsandbytes_where_it_quantises() -> None:
     finished = run(CHILD)
     assert (finished.returncode, finished.stderr) == (0, "")

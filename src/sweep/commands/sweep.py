@@ -65,11 +65,12 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     from sweep.commands import inputs
     from sweep.commands.session import SweepSession
     from sweep.comparison import baselines
-    from sweep.execution import processes
+    from sweep.execution import contention, processes
     from sweep.runs.ledger import Ledger
     from sweep.tracking import connect
 
     checked = inputs.check_inputs(jobs)
+    contention.shared_folder()
     store = connect.open_store(jobs[0].cfg.tracking, inputs.ROOT)
     baselines.prepare([job.cfg.data for job in jobs])
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])

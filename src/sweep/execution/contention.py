@@ -7,15 +7,18 @@ and memory, also when each has cores of its own.
 
 from __future__ import annotations
 
-import getpass
+import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from sweep.config.schema import ConfigError
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ class Presence:
 
 @contextmanager
 def present(device: str, root: Path | None = None) -> Iterator[Presence]:
-    """Be seen on a device, such as `cpu` or `cuda0`, while the block runs."""
-    folder = (root or _root()) / device
+    """Be seen on a device, such as `cpu` or `cuda0`, while the block runs.
+
+    Raises:
+        ConfigError: As `shared_folder`.
+    """
+    folder = (root or shared_folder()) / device
     folder.mkdir(parents=True, exist_ok=True)
     name = uuid.uuid4().hex
     mine, lock = Presence(folder / f"{name}.mark"), FileLock(folder / f"{name}.live")
@@ -52,12 +59,48 @@ def present(device: str, root: Path | None = None) -> Iterator[Presence]:
 
 def device_lock(number: int) -> FileLock:
     """Held by the sweep that uses a GPU, among all sweeps of this user on this machine."""
-    _root().mkdir(parents=True, exist_ok=True)
-    return FileLock(_root() / f"cuda{number}.lock")
+    return FileLock(shared_folder() / f"cuda{number}.lock")
 
 
-def _root() -> Path:
-    return Path(tempfile.gettempdir()) / f"sweep-{getpass.getuser()}"
+def shared_folder() -> Path:
+    """Where all processes of this user on this machine look, and nobody else can put anything.
+
+    Raises:
+        ConfigError: Somebody else has made it, or can write to it.
+    """
+    user = os.getuid()
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{user}"):
+        if parent and _is_private(Path(parent)):
+            return _made(Path(parent) / "sweep")
+    return _made(Path(tempfile.gettempdir()) / f"sweep-{user}")
+
+
+def _made(folder: Path) -> Path:
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be made ({error.strerror}), where the sweeps of a user see each"
+            " other. Set TMPDIR or XDG_RUNTIME_DIR to a folder that only you can write to."
+        ) from None
+    if _is_private(folder):
+        return folder
+    raise ConfigError(
+        f"{folder} is where the sweeps of a user see each other, but it is a link, belongs to"
+        " somebody else, or can be written by others. Remove it, or set XDG_RUNTIME_DIR to a"
+        " folder that only you can write to."
+    )
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder, no link to one, and its owner, who is this user, alone can write."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not others_write
 
 
 def _is_held(path: Path) -> bool:

@@ -13,6 +13,8 @@ import signal
 
 import psutil
 
+from sweep.base import process_groups
+
 Context = multiprocessing.context.ForkServerContext
 
 
@@ -20,7 +22,11 @@ def start() -> Context:
     """Start loading torch, transformers and MLflow in a process of its own.
 
     Returns at once; the first process that is started waits until the libraries are there.
+
+    Raises:
+        ConfigError: This process is one of several, as torchrun starts them.
     """
+    process_groups.refuse()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sweep.execution.preload"])
     # A server that is still importing would answer Ctrl-C with a traceback of its own.

@@ -23,7 +23,8 @@ from sweep.config import launchers
 from sweep.config.compose import GROUPS, Job, initialized
 from sweep.execution import forkserver, processes
 from sweep.execution.progress import LineView, Pace
-from sweep.execution.scheduler import Execution, close_left
+from sweep.execution.scheduler import Execution
+from sweep.execution.worker import close_left
 from sweep.runs import liveness
 from sweep.runs.ledger import Ledger
 from sweep.runs.read_records import best_try

@@ -13,12 +13,13 @@ import sqlalchemy.orm
 import transformers
 import transformers.conversion_mapping
 
-from sweep.base import environment
+from sweep.base import environment, process_groups
 from sweep.models import bitsandbytes_import
 
 # A process that has started CUDA cannot be forked. Whether there is a GPU is asked of the driver.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 bitsandbytes_import.hide()
+process_groups.forget()
 for module in (
     "mlflow.store.tracking.sqlalchemy_store",  # every client of a database loads it
     "sweep.features.compute",

@@ -32,7 +32,7 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Pr
         How many GPUs there are, and the size of every configuration.
 
     Raises:
-        ConfigError: With the mistakes of all configurations.
+        ConfigError: With the mistakes of all configurations, or what ended the check.
     """
     # Seeds and rates do not matter here, and a wide sweep has many of them.
     kinds = [repr((c.model, c.families, c.freeze, c.trainer, *_limits(c), n)) for c, n in configs]
@@ -42,8 +42,9 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Pr
         found: Preflight = connection.recv()
     except EOFError:
         process.join()
-        raise RuntimeError(
-            f"models could not be checked: {faults.death(process.exitcode)}"
+        raise ConfigError(
+            f"The models could not be checked: {faults.death(process.exitcode)}. Start it again,"
+            " or choose a smaller model if this machine has too little memory."
         ) from None
     finally:
         end(process, connection)
@@ -62,7 +63,12 @@ def start(context: Context, worker: Callable[..., None], argument: Any) -> tuple
     try:
         return _start(context, worker, argument)
     except (EOFError, OSError):  # the server was killed; the next start makes a new one
-        return _start(context, worker, argument)
+        with contextlib.suppress(EOFError, OSError):
+            return _start(context, worker, argument)
+    raise ConfigError(
+        "No process for runs can be started: the one that loads the libraries ends at once. What"
+        " it says stands above; start it again, or install sweep anew."
+    )
 
 
 def _start(context: Context, worker: Callable[..., None], argument: Any) -> tuple[Any, Connection]:

@@ -6,7 +6,6 @@ word is recorded here.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -24,10 +23,9 @@ from sweep.execution import contention, faults, processes
 from sweep.execution.forkserver import Context
 from sweep.execution.progress import View
 from sweep.execution.retries import next_try
-from sweep.execution.worker import DELIVERY_S, Outcome, run_worker
+from sweep.execution.worker import Outcome, close_left, run_worker
 from sweep.runs.ledger import Ledger
-from sweep.runs.record import Record, RunSpec, first_tags, read_record, unfinished, write_record
-from sweep.tracking.outbox import Outbox
+from sweep.runs.record import Record, RunSpec
 
 POLL_S = 0.5
 """How long the loop sleeps at most: it then sees stops, timeouts and runs whose wait is over."""
@@ -66,6 +64,7 @@ class Execution:
     """Why runs were left out, if they were."""
     _waiting: list[_Task] = field(default_factory=list)
     _active: list[_Task] = field(default_factory=list)
+    _said: set[str] = field(default_factory=set)
     _stops: int = 0
     _failures: int = 0
 
@@ -115,6 +114,7 @@ class Execution:
             if self._adopt(task):
                 continue
             if self.gpus and not self._take_device(task):
+                self._say_once("other sweeps use every GPU; waiting for one")
                 return
             self._start(task)
 
@@ -154,6 +154,11 @@ class Execution:
             task.device, task.spec = held, replace(task.spec, device=number)
             return True
         return False
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self.view.say(message)
 
     def _start(self, task: _Task) -> None:
         self._waiting.remove(task)
@@ -247,28 +252,6 @@ class Execution:
             stop = self.cfg.on_failure == "stop"
             key = "on_failure=stop" if stop else f"max_failures={limit}"
             self.why_ended = f"{self._failures} failed, and {key}"
-
-
-def close_left(spec: RunSpec, status: str, reason: str) -> Record:
-    """Write down the end of a run whose process is gone."""
-    done = read_record(spec.folder)
-    if done is not None and done.status == "FINISHED":
-        # It died while telling the store, which the next start completes; the result stands.
-        return done
-    record = unfinished(spec, status, reason)
-    # What cannot be written now is written by the next start, which finds the run dead.
-    with contextlib.suppress(OSError):
-        spec.folder.mkdir(parents=True, exist_ok=True)
-        write_record(record, spec.folder)
-        box = Outbox(spec.folder, spec.store)
-        if not box.status:  # it ended before it could say that it began
-            box.create(spec.name, first_tags(spec))
-        if box.status == "RUNNING":
-            box.finish(status, reason)
-        box.close(DELIVERY_S)
-        record.run_id = box.run_id
-        write_record(record, spec.folder)
-    return record
 
 
 def adopted(record: Record, spec: RunSpec) -> Record:

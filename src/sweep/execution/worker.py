@@ -26,7 +26,15 @@ from sweep.execution import contention, faults
 from sweep.runs import liveness
 from sweep.runs.estimate import Size
 from sweep.runs.ledger import Ledger
-from sweep.runs.record import Record, RunSpec, artifacts, first_tags, unfinished, write_record
+from sweep.runs.record import (
+    Record,
+    RunSpec,
+    artifacts,
+    first_tags,
+    read_record,
+    unfinished,
+    write_record,
+)
 from sweep.runs.run import preflight, run
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
@@ -62,6 +70,15 @@ class Preflight:
 def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) -> None:
     """Check all configurations, and send a `Preflight`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        found = _look_at(configs)
+    except Exception as error:
+        found = Preflight([f"the devices here cannot be used: {_reason(error)}"], 0, [])
+    with contextlib.suppress(OSError):  # the sweep is gone
+        connection.send(found)
+
+
+def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
     import torch
 
     errors: list[str] = []
@@ -71,8 +88,18 @@ def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) 
             sizes.append(_size(cfg, preflight(cfg, num_labels)))
         except ConfigError as error:
             errors += error.messages
-    with contextlib.suppress(OSError):  # the sweep is gone
-        connection.send(Preflight(errors, torch.cuda.device_count(), sizes))
+        except Exception as error:  # whatever a library raises about a file that is odd
+            errors.append(
+                f"model.name_or_path={cfg.model.name_or_path!r} with freeze={cfg.freeze.name!r}"
+                f" cannot be built: {_reason(error)}. Correct the model's files, or choose another."
+            )
+    return Preflight(errors, torch.cuda.device_count(), sizes)
+
+
+def _reason(error: BaseException) -> str:
+    """An exception in one line, with the first one that its message has."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}".rstrip(".:") if lines else repr(error)
 
 
 def _size(cfg: Config, report: FreezeReport) -> Size:
@@ -104,20 +131,25 @@ def run_worker(connection: Connection, spec: RunSpec) -> None:
             connection.send(_claimed_run(connection, spec, ledger, stop))
     except Timeout:
         connection.send(Outcome(None))
+    except Exception as error:  # before the run could begin
+        failed = _failed(spec, error)
+        assert failed.record is not None
+        record = close_left(spec, "FAILED", failed.record.reason)
+        connection.send(replace(failed, record=record))
 
 
 def _claimed_run(
     connection: Connection, spec: RunSpec, ledger: Ledger, stop: StopRequest
 ) -> Outcome:
+    device = "cpu" if spec.device is None else f"cuda{spec.device}"
     spec.folder.mkdir(parents=True, exist_ok=True)
     _redirect_output(spec.folder / "run.log")
     with liveness.claim(spec.folder), ExitStack() as stack:
+        here = stack.enter_context(contention.present(device))
         box = Outbox(spec.folder, spec.store)
         box.create(spec.name, first_tags(spec))
         ledger.add(spec.key, spec.folder)
         box.start()
-        device = "cpu" if spec.device is None else f"cuda{spec.device}"
-        here = stack.enter_context(contention.present(device))
         stack.enter_context(liveness.heartbeat(spec.folder, box))
         outcome = _attempt(connection, spec, box, stop)
         record = outcome.record
@@ -140,9 +172,12 @@ def _attempt(connection: Connection, spec: RunSpec, box: Outbox, stop: StopReque
         return Outcome(unfinished(spec, "KILLED", str(reason)))
     except BaseException as error:
         traceback.print_exc()
-        cause = faults.cause_of(error)
-        record = unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
-        return Outcome(record, cause, faults.is_disk_full(error))
+        return _failed(spec, error)
+
+
+def _failed(spec: RunSpec, error: BaseException) -> Outcome:
+    record = unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
+    return Outcome(record, faults.cause_of(error), faults.is_disk_full(error))
 
 
 def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
@@ -167,6 +202,28 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
         failed = replace(record, status="FAILED", reason=reason)
         return Outcome(failed, faults.OTHER, faults.is_disk_full(error))
     return replace(outcome, record=record)
+
+
+def close_left(spec: RunSpec, status: str, reason: str) -> Record:
+    """Write down the end of a run whose process is gone."""
+    done = read_record(spec.folder)
+    if done is not None and done.status == "FINISHED":
+        # It died while telling the store, which the next start completes; the result stands.
+        return done
+    record = unfinished(spec, status, reason)
+    # What cannot be written now is written by the next start, which finds the run dead.
+    with contextlib.suppress(OSError):
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        write_record(record, spec.folder)
+        box = Outbox(spec.folder, spec.store)
+        if not box.status:  # it ended before it could say that it began
+            box.create(spec.name, first_tags(spec))
+        if box.status == "RUNNING":
+            box.finish(status, reason)
+        box.close(DELIVERY_S)
+        record.run_id = box.run_id
+        write_record(record, spec.folder)
+    return record
 
 
 def _show_only(number: int) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from sweep.base import process_groups
 from sweep.base.device import precision_and_device
 from sweep.config.schema import Config
 from sweep.data.collate import Padding
@@ -210,7 +211,12 @@ def make_trainer(
 
 
 def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
-    """The Trainer's arguments for a run; everything not named here keeps its default."""
+    """The Trainer's arguments for a run; everything not named here keeps its default.
+
+    Raises:
+        ConfigError: This process is one of several, whose batches accelerate would mix.
+    """
+    process_groups.refuse()
     t, o = cfg.trainer, cfg.optimizer
     precision, device = precision_and_device(t)
     when = "steps" if t.eval_steps else "epoch"
@@ -255,6 +261,8 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
         report_to="none",
         disable_tqdm=True,
     )
+    if arguments.world_size > 1:
+        raise RuntimeError(f"a run is one process, and this one is among {arguments.world_size}")
     # With more than one GPU the Trainer would split every batch over all of them, which is another
     # batch size than the one that was asked for.
     arguments._n_gpu = min(arguments.n_gpu, 1)
