@@ -27,7 +27,7 @@ from sweep.commands.sweep import main
 from sweep.config.compose import compose_jobs
 from sweep.config.schema import Config, ConfigError
 from sweep.execution.launcher import _left
-from sweep.execution.scheduler import Execution
+from sweep.execution.scheduler import Executed, Execution
 from sweep.runs import liveness
 from sweep.runs.record import RunSpec
 from sweep.tracking.store import Store
@@ -231,9 +231,9 @@ def test_once_the_disk_is_full_no_other_run_begins(
 ) -> None:
     begun = []
 
-    def run(self: Execution, specs: dict[int, Any]) -> None:
+    def run(self: Execution, specs: dict[int, Any]) -> Executed:
         begun.extend(specs)
-        self.why_ended = "the disk is full"
+        return Executed(why_ended="the disk is full")
 
     monkeypatch.setattr(Execution, "run", run)
     command = ["tracking=none", "freeze=full", "seed=0,1", "hydra/launcher=basic", *overrides]
@@ -383,11 +383,13 @@ def test_keys_of_a_launcher_have_the_types_it_gives_them(
     )
     keys = ["hydra.launcher.n_jobs=2", "hydra.launcher.more.gres=gpu:1"]
     (job,) = compose_jobs(["freeze=full", "hydra/launcher=typed", *keys])
-    assert job.launch.overrides == (
-        "hydra/launcher=typed",
-        "++hydra.launcher.n_jobs=2",
-        "++hydra.launcher.more.gres=gpu:1",
-    )
+    assert (job.launch.name, job.launch.is_local) == ("typed", False)
+    assert job.launch.config is not None
+    assert job.launch.config.hydra.launcher == {
+        "_target_": "hydra_plugins.made_up.Backwards",
+        "n_jobs": 2,
+        "more": {"gres": "gpu:1"},
+    }
 
 
 def test_the_launcher_is_no_part_of_what_a_run_is(overrides: list[str]) -> None:

@@ -38,8 +38,7 @@ def run_one(folder: Path) -> Record:
     spec = RunSpec("none", cfg, {}, "key", "sweep", folder, Store(None), root=folder.parent)
     view = LineView(Console(file=io.StringIO()), Pace(1))
     execution = Execution(multiprocessing.get_context("forkserver"), view, cfg)
-    execution.run({0: spec})
-    return execution.records[0]
+    return execution.run({0: spec}).records[0]
 
 
 @pytest.mark.usefixtures("killed")

@@ -185,10 +185,10 @@ def measure(
             for index, entry in enumerate(entries)
         }
         execution = Execution(context, view(console, Pace(len(specs))), specs[0].cfg, gpus)
-        execution.run(specs)
-    if execution.interrupted:
+        executed = execution.run(specs)
+    if executed.interrupted:
         raise KeyboardInterrupt
-    return list(execution.records.values())
+    return list(executed.records.values())
 
 
 def _a_few_steps(cfg: Config) -> Config:
