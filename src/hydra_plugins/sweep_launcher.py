@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 
 
@@ -25,8 +25,8 @@ class LocalLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Raise HydraException: there is no scheduler here."""
-        raise HydraException(
+        """Refuse, with a message that Hydra prints alone: there is no scheduler here."""
+        raise CompactHydraException(
             "hydra/launcher=local starts the runs of `python -m sweep` and of no other program."
             " Choose one of Hydra's launchers, such as hydra/launcher=basic."
         )

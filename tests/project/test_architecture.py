@@ -35,7 +35,6 @@ OWNERS = {
         "config.schema",
         "config.launchers",
         "config.compose",
-        "execution.launcher",
         "config.key_reference",
         "runs.record",
     },
