@@ -8,32 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
-    """Gives all runs to the scheduler at once, which starts `jobs` of them at a time."""
+    """Names sweep's scheduler, which `python -m sweep` calls without going through Hydra.
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Keep the task, a `sweep.execution.launcher.Task`."""
-        self._task: Any = task_function
+    Another program may still come to it, say one that reads sweep's configuration: it is refused.
+    """
+
+    def setup(self, **_: Any) -> None:
+        """Keep nothing."""
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Do the runs with these numbers; one that was never begun has no known status."""
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        records = self._task.together(numbers)
-        return [
-            JobReturn(
-                overrides=overrides,
-                status=JobStatus.UNKNOWN if record is None else JobStatus.COMPLETED,
-                _return_value=record,
-            )
-            for overrides, record in zip(job_overrides, records, strict=True)
-        ]
+        """Refuse, with a message that Hydra prints alone: there is no scheduler here."""
+        raise CompactHydraException(
+            "hydra/launcher=local starts the runs of `python -m sweep` and of no other program."
+            " Choose one of Hydra's launchers, such as hydra/launcher=basic."
+        )

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,15 +20,18 @@ from typing import Any
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
 import sweep.plan
 from sweep.commands.sweep import main
+from sweep.config import launchers
 from sweep.config.compose import compose_jobs
 from sweep.config.schema import Config, ConfigError
 from sweep.execution.launcher import _left
-from sweep.execution.scheduler import Execution
+from sweep.execution.scheduler import Executed, Execution
 from sweep.runs import liveness
 from sweep.runs.record import RunSpec
 from sweep.tracking.store import Store
@@ -231,9 +235,9 @@ def test_once_the_disk_is_full_no_other_run_begins(
 ) -> None:
     begun = []
 
-    def run(self: Execution, specs: dict[int, Any]) -> None:
+    def run(self: Execution, specs: dict[int, Any]) -> Executed:
         begun.extend(specs)
-        self.why_ended = "the disk is full"
+        return Executed(why_ended="the disk is full")
 
     monkeypatch.setattr(Execution, "run", run)
     command = ["tracking=none", "freeze=full", "seed=0,1", "hydra/launcher=basic", *overrides]
@@ -383,11 +387,50 @@ def test_keys_of_a_launcher_have_the_types_it_gives_them(
     )
     keys = ["hydra.launcher.n_jobs=2", "hydra.launcher.more.gres=gpu:1"]
     (job,) = compose_jobs(["freeze=full", "hydra/launcher=typed", *keys])
-    assert job.launch.overrides == (
-        "hydra/launcher=typed",
-        "++hydra.launcher.n_jobs=2",
-        "++hydra.launcher.more.gres=gpu:1",
+    assert (job.launch.name, job.launch.is_local) == ("typed", False)
+    assert job.launch.config is not None
+    assert job.launch.config.hydra.launcher == {
+        "_target_": "hydra_plugins.made_up.Backwards",
+        "n_jobs": 2,
+        "more": {"gres": "gpu:1"},
+    }
+
+
+def test_hydra_composes_nothing_for_a_job_and_counts_them(tmp_path: Path) -> None:
+    jobs = compose_jobs(["freeze=full,none", "hydra/launcher=basic"])
+    GlobalHydra.instance().clear()  # without it, Hydra cannot compose
+
+    def task(_: Any) -> tuple[int, str]:
+        settings = HydraConfig.get()
+        return settings.job.num, settings.sweep.dir
+
+    launcher = launchers.prepare(jobs[0].launch, task, tmp_path / "it's")
+    returns = launcher.launch([["freeze=full"], ["freeze=none"]], initial_job_idx=0)
+    folder = str(tmp_path / "it's")
+    assert [returned.return_value for returned in returns] == [(0, folder), (1, folder)]
+
+
+def test_another_program_is_refused_the_launcher_of_sweep(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import hydra\n"
+        "from hydra.core.config_store import ConfigStore\n"
+        "launcher = {'_target_': 'hydra_plugins.sweep_launcher.LocalLauncher'}\n"
+        "ConfigStore.instance().store('local', launcher, group='hydra/launcher')\n"
+        "@hydra.main(version_base='1.3', config_path=None)\n"
+        "def main(cfg): print('never')\n"
+        "main()\n",
+        "utf-8",
     )
+    command = [sys.executable, program, "-m", "hydra/launcher=local", "+seed=0,1"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines() == [
+        "hydra/launcher=local starts the runs of `python -m sweep` and of no other program."
+        " Choose one of Hydra's launchers, such as hydra/launcher=basic.",
+        "",
+        "Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.",
+    ]
 
 
 def test_the_launcher_is_no_part_of_what_a_run_is(overrides: list[str]) -> None:

@@ -28,20 +28,19 @@ OWNERS = {
     },
     "jinja2": {"reporting.page"},
     "matplotlib": {"runs.confusion_plot"},
-    # track writes, opening opens, stored reads; preload loads it for the processes to come.
-    "mlflow": {"tracking.store", "tracking.connect", "runs.read_store", "execution.preload"},
+    # store writes, connect and database open, read_store reads.
+    "mlflow": {"tracking.store", "tracking.connect", "tracking.database", "runs.read_store"},
     # record writes config.yaml with it
     "omegaconf": {
         "config.schema",
         "config.launchers",
         "config.compose",
-        "execution.launcher",
         "config.key_reference",
         "runs.record",
     },
     "peft": {"strategies.adapters"},
     "scipy": {"comparison.rows", "comparison.significance"},
-    "sqlalchemy": {"tracking.connect", "execution.preload"},
+    "sqlalchemy": {"tracking.connect", "tracking.database", "execution.preload"},
     "transformers.Trainer": {"training.trainer"},
     "transformers.TrainingArguments": {"training.trainer"},
 }

@@ -198,10 +198,10 @@ def measure(
             for index, entry in enumerate(entries)
         }
         execution = Execution(context, view(console, Pace(len(specs))), SweepSettings(), gpus)
-        execution.run(specs)
-    if execution.interrupted:
+        executed = execution.run(specs)
+    if executed.interrupted:
         raise KeyboardInterrupt
-    return list(execution.records.values())
+    return list(executed.records.values())
 
 
 def _a_few_steps(cfg: Config) -> Config:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
 from sweep.commands import conclude
-from sweep.execution.launcher import Launched, launch
+from sweep.execution import launcher, other_sweeps
 from sweep.execution.progress import LineView, Pace, view
 from sweep.execution.retries import as_stopped
-from sweep.execution.scheduler import Execution, adopted
+from sweep.execution.scheduler import Executed, Execution
 from sweep.reporting import terminal
 from sweep.runs import liveness, sweep_settings
 from sweep.runs.record import Record, RunSpec
@@ -65,14 +65,17 @@ class SweepSession:
         self._write_down(specs, records)
         todo = {index: spec for index, spec in specs.items() if index not in records}
         console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
-        pace = Pace(len(specs), len(records))
+        launch, pace = self.sweep.launch, Pace(len(specs), len(records))
         # A live view knows all runs at work, those of other launchers may be elsewhere.
-        shown = view(console, pace) if self.sweep.launch.is_local else LineView(console, pace)
+        shown = view(console, pace) if launch.is_local else LineView(console, pace)
         execution = Execution(context, shown, self.sweep.settings, gpus)
-        launched = launch(execution, todo, self.sweep, self.folder)
-        records |= launched.records
+        if launch.is_local:
+            executed = execution.run(todo)
+        else:
+            executed = launcher.launch(launch, execution, todo, self.folder)
+        records |= executed.records
         self._write_down(specs, records)  # tries that failed have moved on to other folders
-        return self._finish(console, launched, [records[i] for i in sorted(records)], len(specs))
+        return self._finish(console, executed, [records[i] for i in sorted(records)], len(specs))
 
     def _spec(self, checked: Checked, index: int) -> RunSpec:
         job, resume = checked.job, self.sweep.settings.resume
@@ -94,12 +97,11 @@ class SweepSession:
 
     def _finished(self, specs: dict[int, RunSpec]) -> dict[int, Record]:
         """What an earlier sweep has done, unless all is to be trained anew."""
-        found = {
-            index: self.ledger.finished(spec.key, spec.cfg.trainer.save_model)
+        there = {
+            index: record
             for index, spec in specs.items()
-            if spec.resume
+            if (record := other_sweeps.finished(spec)) is not None
         }
-        there = {i: adopted(record, specs[i]) for i, record in found.items() if record is not None}
         ids = refill([Path(r.folder) for r in there.values()], self.store, OPENING_S)
         return {i: replace(r, run_id=ids.get(Path(r.folder), r.run_id)) for i, r in there.items()}
 
@@ -128,7 +130,7 @@ class SweepSession:
         self.box.upload([self.folder / SWEEP])
 
     def _finish(
-        self, console: Console, launched: Launched, records: Sequence[Record], planned: int
+        self, console: Console, executed: Executed, records: Sequence[Record], planned: int
     ) -> int:
         """Compare, report and close the summary run; returns the exit status."""
         terminal.print_notes(console, records)
@@ -137,15 +139,15 @@ class SweepSession:
         words = {"FAILED": "failed", "KILLED": "were stopped"}
         reasons = [f"{ends[key]} of {planned} runs {x}" for key, x in words.items() if ends[key]]
         if planned > len(records):
-            why = f" ({launched.why_ended})" if launched.why_ended else ""
+            why = f" ({executed.why_ended})" if executed.why_ended else ""
             reasons.append(f"{planned - len(records)} of {planned} runs were not begun{why}")
-        elif launched.why_ended and not launched.interrupted:
-            reasons.append(launched.why_ended)
+        elif executed.why_ended and not executed.interrupted:
+            reasons.append(executed.why_ended)
         for reason in reasons:
             console.print(reason, markup=False, highlight=False, soft_wrap=True)
-        if launched.interrupted:
+        if executed.interrupted:
             console.print("stopped; the same command does what is missing", highlight=False)
-        status = "KILLED" if launched.interrupted else "FAILED" if reasons else "FINISHED"
+        status = "KILLED" if executed.interrupted else "FAILED" if reasons else "FINISHED"
         self.box.finish(status, "; ".join(reasons))
         left = self.ledger.deliver(DELIVERY_S)  # what runs could not while the store was away
         if not self.box.close(DELIVERY_S) or left:
@@ -156,7 +158,7 @@ class SweepSession:
             conclude.mark(console, self.store, self.box.run_id, found)
         ids = [record.run_id for record in records]
         terminal.print_links(console, self.folder, self.store, self.box.run_id, ids)
-        return 130 if launched.interrupted else 1 if reasons or found is None else 0
+        return 130 if executed.interrupted else 1 if reasons or found is None else 0
 
 
 def _now() -> datetime:

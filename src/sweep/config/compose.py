@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
+from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -91,7 +92,7 @@ def compose_sweep(overrides: Sequence[str], config_dir: str | None = None) -> Co
     errors: list[str] = []
     bases: Bases = {}
     with initialized(config_dir):
-        axes, launch = _axes(overrides, config_dir, bases, errors)
+        axes, launch = _axes(overrides, bases, errors)
         jobs, settings = _jobs(axes, _limit(axes, bases), bases, errors)
     errors += launchers.check(launch, settings)
     errors += _duplicate_errors(jobs)
@@ -114,7 +115,9 @@ def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
 class _ConfigDirPlugin(SearchPathPlugin):
     """Puts the folder given with --config-dir in front of the built-in configuration."""
 
-    folder: str | None = None
+    # Hydra makes the instances, and a class that it knows it never forgets: one that held its own
+    # folder would go on giving it to every later search.
+    folder: ClassVar[str | None] = None
 
     def manipulate_search_path(self, search_path: Any) -> None:
         if self.folder:
@@ -129,18 +132,19 @@ def initialized(config_dir: str | None) -> Iterator[None]:
             f"--config-dir {config_dir!r} is not a folder. Give one that is laid out like conf/."
         )
     schema.register()
-    _ConfigDirPlugin.folder = os.path.abspath(config_dir) if config_dir else None
     Plugins.instance().register(_ConfigDirPlugin)
     GlobalHydra.instance().clear()
-    with initialize_config_module("sweep.conf", version_base="1.3"):
-        if _ConfigDirPlugin.folder:
-            user_files.guard(_loader().repository, Path(_ConfigDirPlugin.folder))
-        yield
+    _ConfigDirPlugin.folder = os.path.abspath(config_dir) if config_dir else None
+    try:
+        with initialize_config_module("sweep.conf", version_base="1.3"):
+            if _ConfigDirPlugin.folder:
+                user_files.guard(_loader().repository, Path(_ConfigDirPlugin.folder))
+            yield
+    finally:
+        _ConfigDirPlugin.folder = None
 
 
-def _axes(
-    overrides: Sequence[str], config_dir: str | None, bases: Bases, errors: list[str]
-) -> tuple[Axes, Launch]:
+def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Axes, Launch]:
     """The axes of the command line, behind the sweep that the configuration itself asks for.
 
     The launcher's keys are not among them: they say how runs are started, not what they compute.
@@ -154,7 +158,7 @@ def _axes(
         cfg = _compose([*fixed, *starter], return_hydra_config=True)
     except ConfigError as error:
         raise ConfigError(*errors, *error.messages) from None
-    launch = launchers.choose(cfg, own, config_dir, errors)
+    launch = launchers.choose(cfg, own, errors)
     params = cfg.hydra.sweeper.get("params") or {}
     with open_dict(cfg):
         del cfg["hydra"]
@@ -368,12 +372,9 @@ def _summary(group: str, name: str) -> str:
     for source in _loader().get_sources():
         ours = source.scheme() == "file" or source.path == "sweep.conf"
         if ours and source.is_config(f"{group}/{name}"):
-            folder = Path(__file__).parents[1] / "conf"
-            if source.scheme() == "file":
-                folder = Path(source.path)
-            elif not folder.is_dir():  # an editable install keeps conf/ at the top of the checkout
-                folder = Path(__file__).parents[3] / "conf"
-            lines = (folder / group / f"{name}.yaml").read_text("utf-8").splitlines()
+            is_folder = source.scheme() == "file"
+            folder = Path(source.path) if is_folder else resources.files("sweep.conf")
+            lines = folder.joinpath(group, f"{name}.yaml").read_text("utf-8").splitlines()
             comments = [line[1:].strip() for line in lines if line.startswith("#")]
             return next((c for c in comments if c and not c.startswith("@")), "")
     return "comes with Hydra or a plugin of it" if group == LAUNCHER else ""

@@ -1,18 +1,21 @@
-"""Which of Hydra's launchers starts the runs of a sweep, and what of it can be set.
+"""The launcher that starts the runs of a sweep, ours or one of Hydra's, and what of it can be set.
 
 Hydra's own keys are its business but for these: hydra/launcher=NAME and hydra.launcher.KEY=VALUE.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+# A launcher's context wants one, and Hydra has no public way to a set of no callbacks.
 from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,20 +29,21 @@ LOCAL = "hydra_plugins.sweep_launcher.LocalLauncher"
 
 @dataclass(frozen=True)
 class Launch:
-    """The launcher of a sweep, and how to compose its configuration again."""
+    """The launcher of a sweep."""
 
     name: str = "local"
-    overrides: tuple[str, ...] = ()
-    """Those of the launcher and its keys."""
-    config_dir: str | None = None
-    is_local: bool = True
-    """Whether it is ours, which alone knows `jobs`."""
+    config: DictConfig | None = None
+    """With Hydra's own node, for a launcher of Hydra's; None for ours, which alone knows `jobs`."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is ours."""
+        return self.config is None
 
 
 def choose(
     cfg: DictConfig,
     typed: dict[str, list[Override]],
-    config_dir: str | None,
     errors: list[str],
 ) -> Launch:
     """The launcher that a composed configuration names, after a look whether it can be made.
@@ -47,29 +51,25 @@ def choose(
     Args:
         cfg: With Hydra's own node; takes the launcher's keys.
         typed: Overrides of the launcher and its keys, one value each.
-        config_dir: As given on the command line.
         errors: Gets one message per mistake.
     """
     name = cfg.hydra.runtime.choices[LAUNCHER]
     before = len(errors)
-    overrides = [f"{LAUNCHER}={name}"]
     for key, (override,) in typed.items():
         if key == LAUNCHER:
             continue
         problem = _set(cfg.hydra.launcher, override, name)
         errors += [problem] if problem else []
-        # Only with ++ does Hydra take keys of a mapping that are not there yet.
-        overrides.append(f"++{override.input_line}")
     if len(errors) == before:
         try:
-            instantiate(cfg, None)
+            _instantiate(cfg, None)
         except Exception as error:  # whatever a plugin raises
             cure = "Install sweep anew." if name == "local" else CURE
             errors.append(f"hydra/launcher={name} cannot be used: {_reason(error)}. {cure}")
         else:
             errors += _several_processes(cfg.hydra.launcher)
     is_local = cfg.hydra.launcher.get("_target_") == LOCAL
-    return Launch(name, tuple(overrides), config_dir, is_local)
+    return Launch(name, None if is_local else copy.deepcopy(cfg))
 
 
 def _several_processes(node: DictConfig) -> list[str]:
@@ -88,18 +88,40 @@ def _reason(error: Exception) -> str:
     return told.rstrip(".") or type(error).__name__
 
 
-def instantiate(cfg: DictConfig, task: Any) -> Any:
-    """The launcher of a composed configuration, ready to launch; Hydra has to be initialized."""
-    loader = GlobalHydra.instance().config_loader()
-    context = HydraContext(config_loader=loader, callbacks=Callbacks())
-    node = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+@dataclass(frozen=True)
+class OneConfiguration:
+    """Stands in for Hydra's loader, which would compose a configuration for every job.
+
+    A launcher needs of it only what says which job it is; what a job does is in its task.
+    """
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: Sequence[str]
+    ) -> DictConfig:
+        """Return a copy of the sweep's configuration."""
+        return copy.deepcopy(master_config)
+
+
+def prepare(launch: Launch, task: TaskFunction, folder: Path) -> Launcher:
+    """Return a launcher of Hydra's that is ready to launch.
+
+    Args:
+        launch: Not ours.
+        task: What the launcher calls for each job.
+        folder: Where it may write files of its own.
+    """
+    config = copy.deepcopy(launch.config)
+    assert config is not None
+    config.hydra.sweep.dir = str(folder)
+    return _instantiate(config, task)
+
+
+def _instantiate(config: DictConfig, task: TaskFunction | None) -> Launcher:
+    node = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     if nested := user_files.nested_targets(node):
         raise ValueError(f"its key {nested[0]} would run code")
-    if cfg.hydra.launcher.get("_target_") == LOCAL:
-        launcher = Plugins.instance().class_name_to_class[LOCAL]()
-        launcher.setup(hydra_context=context, task_function=task, config=cfg)
-        return launcher
-    return Plugins.instance().instantiate_launcher(context, task, cfg)
+    context = HydraContext(config_loader=OneConfiguration(), callbacks=Callbacks())
+    return Plugins.instance().instantiate_launcher(context, task, config)
 
 
 def _set(node: DictConfig, override: Override, name: str) -> str:

@@ -1,7 +1,7 @@
-"""The runs of a sweep, handed to the launcher that the configuration names.
+"""The runs of a sweep, handed to a launcher of Hydra's: basic, or a plugin for a cluster.
 
-A launcher says where and when a run begins. There, every run is done in the same way, by
-`execute`: in a process of its own, with its retries, stops and takeovers.
+A launcher says where and when a run begins. There, every run is done as on this machine, by
+`Execution`: in a process of its own, with its retries, stops and takeovers.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig
 from rich.console import Console
 
 from sweep.config import launchers
-from sweep.config.compose import GROUPS, ComposedSweep, Job, initialized
 from sweep.config.launchers import Launch
 from sweep.config.schema import SweepSettings
 from sweep.execution import forkserver, processes
 from sweep.execution.progress import LineView, Pace
-from sweep.execution.scheduler import Execution
+from sweep.execution.scheduler import STOPPED, Executed, Execution
 from sweep.execution.worker import close_left
 from sweep.runs import liveness
 from sweep.runs.ledger import Ledger
@@ -49,34 +46,25 @@ class Task:
     """How runs are done in the sweep's own process; stays there."""
     folder: str = field(default_factory=os.getcwd)
     """What relative paths start from."""
+    why_ended: str = ""
+    """What ended the sweep in its own process, say, a full disk."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "execution": None}
 
-    def __call__(self, _: DictConfig) -> Record | None:
+    def __call__(self, _: object) -> Record | None:
         """Do one run alone; none, once something has ended the sweep."""
-        here = self.execution
-        if here is not None and here.why_ended:
+        if self.why_ended:
             return None
         index, spec = self.specs[HydraConfig.get().job.num]
         with contextlib.chdir(self.folder):
-            if here is None:
-                execution, index = _elsewhere(spec), 0
-            else:
-                execution = Execution(here.context, here.view, here.settings, here.gpus)
-            execution.run({index: spec})
-        if here is not None:
-            if execution.interrupted:
-                raise KeyboardInterrupt  # so that the launcher begins no other run
-            here.why_ended = execution.why_ended  # say, a full disk
-        return execution.records.get(index)
-
-    def together(self, numbers: Sequence[int]) -> list[Record | None]:
-        """Do several runs, `jobs` at a time; None for one that was not begun."""
-        assert self.execution is not None
-        wanted = dict(self.specs[number] for number in numbers)
-        self.execution.run(wanted)
-        return [self.execution.records.get(index) for index in wanted]
+            if self.execution is None:
+                return _elsewhere(spec).run({0: spec}).records.get(0)
+            executed = self.execution.run({index: spec})
+        if executed.interrupted:
+            raise KeyboardInterrupt  # so that the launcher begins no other run
+        self.why_ended = executed.why_ended
+        return executed.records.get(index)
 
 
 def _elsewhere(spec: RunSpec) -> Execution:
@@ -86,83 +74,56 @@ def _elsewhere(spec: RunSpec) -> Execution:
     if spec.cfg.trainer.device != "cpu":
         gpus = processes.preflight_all(context, []).gpus
     # A single GPU was given to this job by whoever started it; several are shared out.
-    gpus = gpus if gpus > 1 else 0
-    return Execution(context, LineView(Console(), Pace(1)), SweepSettings(), gpus)
-
-
-@dataclass
-class Launched:
-    """What came of a launch."""
-
-    records: dict[int, Record] = field(default_factory=dict)
-    """By the index of the run; those that never began are missing."""
-    interrupted: bool = False
-    """Whether Ctrl-C or SIGTERM stopped the sweep."""
-    why_ended: str = ""
-    """Why runs were left out, if they were."""
+    shared = gpus if gpus > 1 else 0
+    return Execution(context, LineView(Console(), Pace(1)), SweepSettings(), shared)
 
 
 def launch(
-    execution: Execution, specs: dict[int, RunSpec], sweep: ComposedSweep, folder: Path
-) -> Launched:
-    """Do runs through the launcher of their sweep.
+    chosen: Launch, execution: Execution, specs: dict[int, RunSpec], folder: Path
+) -> Executed:
+    """Do runs through a launcher of Hydra's.
 
     Args:
-        execution: Does them when the launcher is ours.
+        chosen: The launcher.
+        execution: Does those that the launcher begins in this process.
         specs: By the index of the run in its sweep.
-        sweep: Says which launcher, and what Hydra composes each run of.
         folder: The sweep's.
     """
     if not specs:
-        return Launched()
-    chosen = sweep.launch
-    task, found = Task(list(specs.items()), execution), Launched()
+        return Executed()
+    task = Task(list(specs.items()), execution)
     before = {index: best_try(spec.folder) for index, spec in specs.items()}
     returns: Sequence[JobReturn] = []
+    interrupted, why_ended = False, ""
     try:
-        choices = [_groups_of(sweep.jobs[index]) for index in specs]
-        returns = _launch(task, choices, chosen, folder / FOLDER)
+        returns = _start(chosen, task, folder / FOLDER)
     except KeyboardInterrupt:
-        found.interrupted, found.why_ended = True, "stopped by Ctrl-C or SIGTERM"
+        interrupted, why_ended = True, STOPPED
     except Exception as error:
-        if chosen.is_local:
-            raise
-        found.why_ended = f"hydra/launcher={chosen.name} ended with {_in_words(error)}"
+        why_ended = f"hydra/launcher={chosen.name} ended with {_in_words(error)}"
     if len(returns) == len(specs):
-        found.records = _from_returns(task, returns)
+        records = _from_returns(task, returns)
     else:
-        found.records = _from_folders(specs, before, found)
-    if execution.interrupted or execution.why_ended:
-        found.interrupted, found.why_ended = execution.interrupted, execution.why_ended
-    return found
+        records, at_work = _from_folders(specs, before)
+        why_ended += f"; {at_work} of them still at work elsewhere" if at_work else ""
+    return Executed(records, interrupted, task.why_ended or why_ended)
 
 
-def _launch(
-    task: Task, choices: Sequence[list[str]], chosen: Launch, folder: Path
-) -> Sequence[JobReturn]:
-    path = str(folder).replace("'", r"\'")
-    overrides = [*choices[0], *chosen.overrides, f"hydra.sweep.dir='{path}'"]
-    with initialized(chosen.config_dir):
-        cfg = compose("config", overrides, return_hydra_config=True)
-        returns: Sequence[JobReturn] = launchers.instantiate(cfg, task).launch(
-            choices, initial_job_idx=0
-        )
-        return returns
-
-
-def _groups_of(job: Job) -> list[str]:
-    """The choices of groups of a job, which Hydra can compose by itself."""
-    chosen = [text for text in job.overrides if text.partition("=")[0] in GROUPS]
-    return [text for text in chosen if text != "experiment=null"]
+def _start(chosen: Launch, task: Task, folder: Path) -> Sequence[JobReturn]:
+    # A launcher only logs a job's overrides: what a run does is in the task.
+    lines = [[f"{key}={value}" for key, value in spec.swept.items()] for _, spec in task.specs]
+    launcher = launchers.prepare(chosen, task, folder)
+    returns: Sequence[JobReturn] = launcher.launch(lines, initial_job_idx=0)
+    return returns
 
 
 def _from_returns(task: Task, returns: Sequence[JobReturn]) -> dict[int, Record]:
     records = {}
-    for (index, spec), found in zip(task.specs, returns, strict=True):
-        if found.status == JobStatus.UNKNOWN:
+    for (index, spec), returned in zip(task.specs, returns, strict=True):
+        if returned.status == JobStatus.UNKNOWN:
             continue
         try:
-            record = found.return_value
+            record = returned.return_value
         except Exception as error:
             record = _left(spec, _in_words(error))
         if record is not None:
@@ -172,34 +133,34 @@ def _from_returns(task: Task, returns: Sequence[JobReturn]) -> dict[int, Record]
 
 def _left(spec: RunSpec, reason: str) -> Record | None:
     """The record of a run whose launcher has lost it; None while it is at work all the same."""
-    found = best_try(spec.folder)
-    if found is not None and found.status == "FINISHED":
-        return found
+    record = best_try(spec.folder)
+    if record is not None and record.status == "FINISHED":
+        return record
     return None if liveness.is_alive(spec.folder) else close_left(spec, "FAILED", reason)
 
 
 def _from_folders(
-    specs: dict[int, RunSpec], before: dict[int, Record | None], launched: Launched
-) -> dict[int, Record]:
+    specs: dict[int, RunSpec], before: dict[int, Record | None]
+) -> tuple[dict[int, Record], int]:
     """What runs have written down whose launcher did not come back.
 
     Args:
         specs: By the index of the run in its sweep.
         before: What was written there before the launch, by runs that were stopped.
-        launched: Is told of those that are still at work.
+
+    Returns:
+        The records of those that are over, and how many are still at work.
     """
     for root in {spec.root for spec in specs.values()}:
         Ledger(root).close_dead()
     tries = {index: best_try(spec.folder) for index, spec in specs.items()}
-    found = {
+    written = {
         index: record
         for index, record in tries.items()
         if record is not None and record != before[index]
     }
-    ended = {index: record for index, record in found.items() if record.status != "RUNNING"}
-    if len(ended) < len(found):
-        launched.why_ended += f"; {len(found) - len(ended)} of them still at work elsewhere"
-    return ended
+    over = {index: record for index, record in written.items() if record.status != "RUNNING"}
+    return over, len(written) - len(over)
 
 
 def _in_words(error: BaseException) -> str:

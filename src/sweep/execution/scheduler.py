@@ -1,261 +1,211 @@
-"""The runs of a sweep, some at a time: launched, heard, tried again, stopped, taken over.
+"""The runs of a sweep, some at a time: begun, heard, tried again, stopped, taken over.
 
-A run that crashes takes down its own process and not the sweep. A process that ends without a
-word is recorded here.
+A run that crashes takes down its own process and not the sweep.
 """
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from typing import Any
-
-from filelock import FileLock, Timeout
+from multiprocessing.connection import wait
 
 from sweep.base.environment import cores
 from sweep.base.words import Remark
 from sweep.config.schema import SweepSettings
-from sweep.execution import contention, faults, processes
+from sweep.execution import active, faults, other_sweeps
+from sweep.execution.active import Active
 from sweep.execution.forkserver import Context
+from sweep.execution.gpu_allotment import GpuAllotment
 from sweep.execution.progress import View
 from sweep.execution.retries import next_try
-from sweep.execution.worker import Outcome, close_left, run_worker
-from sweep.runs.ledger import Ledger
+from sweep.execution.stop_requests import StopRequests
+from sweep.execution.tries import Queue, Try
+from sweep.execution.worker import Outcome
 from sweep.runs.record import Record, RunSpec
 
 POLL_S = 0.5
 """How long the loop sleeps at most: it then sees stops, timeouts and runs whose wait is over."""
 BUSY_S = 2.0
 """Wait before a key that another sweep trains is looked at again."""
+STOPPED = "stopped by Ctrl-C or SIGTERM"
 
 
-@dataclass
-class _Task:
-    """A run that has not ended."""
+@dataclass(frozen=True)
+class Executed:
+    """What came of the runs of a sweep."""
 
-    index: int
-    spec: RunSpec
-    tries: int = 0
-    not_before: float = 0.0
-    process: Any = None
-    connection: Connection | None = None
-    started: float = 0.0
-    kills: int = 0
-    """The kernel's count of kills for memory when it was started."""
-    device: FileLock | None = None
+    records: dict[int, Record] = field(default_factory=dict)
+    """By the index of the run; those that never began are missing."""
+    interrupted: bool = False
+    """Whether Ctrl-C or SIGTERM stopped the sweep."""
+    why_ended: str = ""
+    """Why runs were left out, if they were."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Execution:
-    """Runs the runs of one sweep, `settings.jobs` at a time."""
+    """How the runs of a sweep are done on this machine."""
 
     context: Context
     view: View
     settings: SweepSettings
     gpus: int = 0
-    records: dict[int, Record] = field(default_factory=dict)
-    """By the index of the run; those that never began are missing."""
-    why_ended: str = ""
-    """Why runs were left out, if they were."""
-    _waiting: list[_Task] = field(default_factory=list)
-    _active: list[_Task] = field(default_factory=list)
-    _said: set[str] = field(default_factory=set)
-    _stops: int = 0
-    _failures: int = 0
+    """How many to share out; without any, runs take the device that they find."""
 
-    def run(self, specs: dict[int, RunSpec]) -> None:
-        """Run all; failures are recorded and the others go on, as `on_failure` says.
+    def run(self, specs: dict[int, RunSpec]) -> Executed:
+        """Do runs, `settings.jobs` at a time; failures are recorded and the others go on.
 
         Args:
             specs: By the index of the run in its sweep.
         """
-        self._waiting = [_Task(index, spec) for index, spec in specs.items()]
-        with self._listening(), self.view:
+        return _Loop(self, specs).run() if specs else Executed()
+
+
+class _Loop:
+    """One call of `Execution.run`."""
+
+    def __init__(self, execution: Execution, specs: dict[int, RunSpec]) -> None:
+        self._context, self._view, self._settings = (
+            execution.context,
+            execution.view,
+            execution.settings,
+        )
+        self._gpus = GpuAllotment(execution.gpus)
+        self._queue = Queue(Try(index, spec) for index, spec in specs.items())
+        self._active: list[Active] = []
+        self._stops = StopRequests()
+        self._asked = False
+        """Whether the runs at work know of the request to stop."""
+        self._records: dict[int, Record] = {}
+        self._failures = 0
+        self._why_ended = ""
+        self._said: set[str] = set()
+
+    def run(self) -> Executed:
+        with self._stops, self._view:
             try:
-                while self._active or (self._waiting and not self.why_ended):
-                    self._launch()
+                while self._active or (self._queue and not self._why_ended):
+                    self._begin_due()
                     self._hear()
-                    self._look_at_clocks()
+                    self._pass_on_stops()
+                    self._end_late()
             finally:
-                for task in list(self._active):
-                    self._kill(task, "FAILED", str(Remark("end.error")))
+                for run in list(self._active):
+                    self._ended(run, run.kill("FAILED", str(Remark("end.error"))))
+        return Executed(self._records, self._stops.count > 0, self._why_ended)
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C or SIGTERM stopped the sweep."""
-        return self._stops > 0
-
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Take Ctrl-C and SIGTERM for a request, which is looked at between two messages."""
-        known = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in known.items():
-                signal.signal(number, handler)
-
-    def _ask(self, *_: Any) -> None:
-        self._stops += 1
-
-    def _launch(self) -> None:
-        """Start what may start, as long as there is room."""
-        if self._stops or self.why_ended:
+    def _begin_due(self) -> None:
+        """Begin what may begin, as long as there is room."""
+        if self._stops.count or self._why_ended:
             return
-        now = time.monotonic()
-        for task in [t for t in self._waiting if t.not_before <= now]:
-            if len(self._active) >= self.settings.jobs:
+        for attempt in self._queue.due():
+            if len(self._active) >= self._settings.jobs:
                 return
-            if self._adopt(task):
+            if self._is_others(attempt):
                 continue
-            if self.gpus and not self._take_device(task):
+            device = self._gpus.take()
+            if self._gpus.count and device is None:
                 self._say_once("other sweeps use every GPU; waiting for one")
                 return
-            self._start(task)
+            self._begin(attempt, device)
 
-    def _adopt(self, task: _Task) -> bool:
+    def _is_others(self, attempt: Try) -> bool:
         """Take over a run that another sweep has finished meanwhile, or wait for one at work."""
-        spec, ledger = task.spec, Ledger(task.spec.root)
-        if not spec.resume:
-            return False
-        record = ledger.finished(spec.key, spec.cfg.trainer.save_model)
+        index, spec = attempt.index, attempt.spec
+        record = other_sweeps.finished(spec)
         if record is not None:
-            self._waiting.remove(task)
-            self.records[task.index] = adopted(record, spec)
-            self.view.end(task.index, spec.name, "finished by another sweep")
-            return True
-        lock = ledger.lock(spec.key)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            task.not_before = time.monotonic() + BUSY_S
-            self.view.wait(task.index, spec.name)
-            return True
-        lock.release()
-        return False
+            self._queue.remove(attempt)
+            self._records[index] = record
+            self._view.end(index, spec.name, "finished by another sweep")
+        elif other_sweeps.is_at_work(spec):
+            self._queue.postpone(attempt, BUSY_S)
+            self._view.wait(index, spec.name)
+        else:
+            return False
+        return True
 
-    def _take_device(self, task: _Task) -> bool:
-        """Find a GPU that no other sweep uses; those of this sweep are shared when it has to be."""
-        mine = [t for t in self._active if t.spec.device is not None]
-        load = {n: sum(t.spec.device == n for t in mine) for n in range(self.gpus)}
-        for number in sorted(load, key=lambda n: load[n]):
-            lock = contention.device_lock(number)
-            try:
-                if not load[number]:
-                    lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            held = next((t.device for t in mine if t.spec.device == number), lock)
-            task.device, task.spec = held, replace(task.spec, device=number)
-            return True
-        return False
-
-    def _say_once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            self.view.say(message)
-
-    def _start(self, task: _Task) -> None:
-        self._waiting.remove(task)
-        share = max(1, cores() // self.settings.jobs)
-        spec = replace(task.spec, num_threads=task.spec.cfg.trainer.num_threads or share)
-        task.started, task.kills = time.monotonic(), faults.kills_for_memory()
-        task.spec = spec
-        task.process, task.connection = processes.start(self.context, run_worker, spec)
-        self._active.append(task)
-        self.view.start(task.index, spec.name)
+    def _begin(self, attempt: Try, device: int | None) -> None:
+        self._queue.remove(attempt)
+        share = max(1, cores() // self._settings.jobs)
+        threads = attempt.spec.cfg.trainer.num_threads or share
+        spec = replace(attempt.spec, num_threads=threads, device=device)
+        self._active.append(active.begin(self._context, replace(attempt, spec=spec)))
+        self._view.start(attempt.index, spec.name)
 
     def _hear(self) -> None:
         """Take in what the runs say, for a moment."""
         if not self._active:
             time.sleep(min(POLL_S, 0.1))
-        connections = {task.connection: task for task in self._active if task.connection}
-        for connection in wait(list(connections), POLL_S) if connections else []:
-            task = connections[connection]  # type: ignore[index]
-            try:
-                message = task.connection.recv()  # type: ignore[union-attr]
-            except (EOFError, OSError):
-                self._died(task)
-                continue
+            return
+        runs = {run.connection: run for run in self._active}
+        for connection in wait(list(runs), POLL_S):
+            run = runs[connection]  # type: ignore[index]
+            message = run.receive()
             if isinstance(message, Outcome):
-                self._ended(task, message)
+                self._ended(run, message)
             else:
-                self.view.step(task.index, *message)
+                self._view.step(run.attempt.index, *message)
 
-    def _look_at_clocks(self) -> None:
-        """End what takes too long, and pass on a request to stop: politely once, then for good."""
-        for task in list(self._active):
-            minutes = task.spec.cfg.trainer.timeout_min
-            if self._stops > 1:
-                self._kill(task, "KILLED", str(Remark("end.at_once")))
-            elif minutes and time.monotonic() - task.started > minutes * 60:
-                late = Remark("end.late", {"minutes": f"{minutes:g}"})
-                self._kill(task, "FAILED", str(late))
-        if self._stops and not self.why_ended:
-            self.why_ended = "stopped by Ctrl-C or SIGTERM"
-            self.view.say("stopping after a checkpoint; Ctrl-C again stops at once")
-            for task in self._active:
-                processes.ask_to_stop(task.process)
+    def _pass_on_stops(self) -> None:
+        """Tell the runs at work about a request to stop: politely once, then for good."""
+        if self._stops.count > 1:
+            for run in list(self._active):
+                self._ended(run, run.kill("KILLED", str(Remark("end.at_once"))))
+        if self._stops.count and not self._asked:
+            self._asked = True
+            self._why_ended = self._why_ended or STOPPED
+            self._view.say("stopping after a checkpoint; Ctrl-C again stops at once")
+            for run in self._active:
+                run.ask_to_stop()
 
-    def _died(self, task: _Task) -> None:
-        """Record for a process that has ended without a word."""
-        task.process.join()
-        starved = (
-            faults.kills_for_memory() > task.kills and task.process.exitcode == -signal.SIGKILL
-        )
-        record = self._close(task, "FAILED", faults.death(task.process.exitcode, starved))
-        self._ended(task, Outcome(record, faults.MEMORY if starved else faults.OTHER))
+    def _end_late(self) -> None:
+        for run in [run for run in self._active if run.is_late()]:
+            minutes = f"{run.attempt.spec.cfg.trainer.timeout_min:g}"
+            self._ended(run, run.kill("FAILED", str(Remark("end.late", {"minutes": minutes}))))
 
-    def _kill(self, task: _Task, status: str, reason: str) -> None:
-        processes.kill(task.process)
-        self._ended(task, Outcome(self._close(task, status, reason)))
-
-    def _close(self, task: _Task, status: str, reason: str) -> Record:
-        task.process.join()
-        return close_left(task.spec, status, reason)
-
-    def _ended(self, task: _Task, outcome: Outcome) -> None:
+    def _ended(self, run: Active, outcome: Outcome) -> None:
         """Take a run off the list, for good or until its next try."""
-        self._active.remove(task)
-        processes.end(task.process, task.connection)
-        if task.device is not None and all(t.device is not task.device for t in self._active):
-            task.device.release()
-        task.device = None
-        if outcome.record is None:
-            task.not_before = time.monotonic() + BUSY_S
-            self._waiting.append(task)  # finished by another sweep, or being trained there
-            return
-        again = None if self._stops else next_try(task.spec, outcome, task.tries)
-        if again is not None:
-            tries = task.tries + (outcome.cause == faults.PASSING)
-            begin = time.monotonic() + again.delay_s
-            self._waiting.insert(0, _Task(task.index, again.spec, tries, begin))
-            self.view.retry(task.index, task.spec.name, again.spec.notes[-1])
-            return
-        self.records[task.index] = outcome.record
-        self._count(outcome)
-        failed = outcome.record.status == "FAILED"
-        self.view.end(task.index, task.spec.name, outcome_line(outcome.record), failed)
+        self._active.remove(run)
+        run.close()
+        attempt = run.attempt
+        if attempt.spec.device is not None:
+            self._gpus.give_back(attempt.spec.device)
+        if outcome.record is None:  # finished by another sweep, or being trained there
+            self._queue.add_last(attempt.later(BUSY_S))
+        elif not self._is_tried_again(attempt, outcome):
+            self._keep(attempt, outcome.record)
+            if outcome.disk_full:
+                self._why_ended = "the disk is full"
+            self._why_ended = self._why_ended or self._too_many_failures()
 
-    def _count(self, outcome: Outcome) -> None:
-        assert outcome.record is not None
-        self._failures += outcome.record.status == "FAILED"
-        limit = 1 if self.settings.on_failure == "stop" else self.settings.max_failures
-        if outcome.disk_full:
-            self.why_ended = "the disk is full"
-        elif limit and self._failures >= limit and not self.why_ended:
-            stop = self.settings.on_failure == "stop"
-            key = "on_failure=stop" if stop else f"max_failures={limit}"
-            self.why_ended = f"{self._failures} failed, and {key}"
+    def _is_tried_again(self, attempt: Try, outcome: Outcome) -> bool:
+        again = None if self._stops.count else next_try(attempt.spec, outcome, attempt.passed)
+        if again is None:
+            return False
+        passed = attempt.passed + (outcome.cause == faults.PASSING)
+        self._queue.add_first(Try(attempt.index, again.spec, passed).later(again.delay_s))
+        self._view.retry(attempt.index, attempt.spec.name, again.spec.notes[-1])
+        return True
 
+    def _keep(self, attempt: Try, record: Record) -> None:
+        self._records[attempt.index] = record
+        failed = record.status == "FAILED"
+        self._failures += failed
+        self._view.end(attempt.index, attempt.spec.name, outcome_line(record), failed)
 
-def adopted(record: Record, spec: RunSpec) -> Record:
-    """A run of an earlier sweep, under the name that it has in this one."""
-    return replace(record, name=spec.name, swept=spec.swept, strategy=spec.cfg.freeze.name)
+    def _too_many_failures(self) -> str:
+        """Return why no other run begins, or an empty string while it may."""
+        stop = self._settings.on_failure == "stop"
+        limit = 1 if stop else self._settings.max_failures
+        if not limit or self._failures < limit:
+            return ""
+        key = "on_failure=stop" if stop else f"max_failures={limit}"
+        return f"{self._failures} failed, and {key}"
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._view.say(message)
 
 
 def outcome_line(record: Record) -> str:
