@@ -37,6 +37,7 @@ OWNERS = {
         "config.compose",
         "config.key_reference",
         "runs.record",
+        "runs.sweep_settings",
     },
     "peft": {"strategies.adapters"},
     "scipy": {"comparison.rows", "comparison.significance"},
