@@ -29,12 +29,12 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
     """Everything that can go wrong without data and weights, in a second.
 
     Raises:
-        ConfigError: As `model.build_empty`, `freeze.apply` and `device.resolve_precision`, or a
-            decay by layers without layers.
+        ConfigError: As `pretrained.build_empty`, `pretrained.check_agreement`, `freeze.apply` and
+            `device.resolve_precision`, or a decay by layers without layers.
     """
     precision_and_device(cfg.trainer)
-    pretrained.load_tokenizer(cfg.model)
     empty, parts = pretrained.build_empty(cfg, num_labels)
+    pretrained.check_agreement(cfg, empty, parts)
     _, report = apply(empty, parts, cfg.freeze)
     if cfg.optimizer.layer_decay is not None and not report.has_layers:
         raise ConfigError(
@@ -73,7 +73,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     frozen, report = apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
     tokens = encode_splits(splits, loaded.tokenizer, cfg)
     encoded = tokens.encoded
-    record = description.open_record(spec, splits, encoded, report, loaded.new_names)
+    record = description.open_record(spec, splits, encoded, report, loaded)
     description.tell(spec, record, splits, outbox)
 
     found = compute.prepare(frozen, loaded, report, tokens, cfg, spec.sharing)
