@@ -19,6 +19,7 @@ import pytest
 from sweep.base.environment import cores
 from sweep.commands import conclude as publish
 from sweep.commands.inputs import check_inputs
+from sweep.commands import report
 from sweep.commands.sweep import main
 from sweep.config.compose import compose_jobs
 from sweep.execution.faults import MEMORY
@@ -103,6 +104,35 @@ def test_a_run_without_its_weights_is_trained_again_when_they_are_asked(
     first, second = records(tmp_path)
     assert not (Path(first["folder"]) / "model").exists()
     assert (Path(second["folder"]) / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("typed", "file"),
+    [([], "config.yaml"), (["trainer.save_model=true"], "model/model.safetensors")],
+)
+def test_a_finished_run_with_a_damaged_file_is_named_and_trained_again(
+    typed: list[str],
+    file: str,
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["tracking=none", "freeze=full", *typed, *overrides]
+    assert main(command) == 0
+    (record,) = records(tmp_path)
+    path = Path(record["folder"]) / file
+    path.write_bytes(path.read_bytes()[:-100])
+    capsys.readouterr()
+    assert report.main(["tracking=none"]) == 0
+    reported = capsys.readouterr().out
+    assert ("FAILED" in reported) == (file == "config.yaml")
+    for opening in (
+        f"full: {path} is gone or damaged, so the run counts as not done\n1 run, ",
+        "1 finished, 0 to do, ",
+    ):
+        assert main(command) == 0
+        assert capsys.readouterr().out.startswith(opening)
+    assert [r["key"] for r in records(tmp_path)] == [record["key"]] * 2
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from sweep.base.words import Remark
 from sweep.comparison.results import Baseline
 from sweep.config.schema import DataConfig
 from sweep.data.splits import Split, Splits, load_splits
-from sweep.runs.record import Record, saved_config
+from sweep.runs import read_outputs
+from sweep.runs.record import Record
 
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
     "words": ("word", (1, 2)),
@@ -192,8 +193,8 @@ def _from_json(found: list[dict[str, Any]]) -> list[Baseline]:
 
 def _data_of(records: Sequence[Record]) -> list[DataConfig]:
     """The data of finished runs."""
-    folders = [Path(record.folder) for record in records if record.status == "FINISHED"]
-    return [saved_config(f).data for f in folders if (f / "config.yaml").exists()]
+    saved = [read_outputs.settings(record) for record in records if record.status == "FINISHED"]
+    return [cfg.data for cfg in saved if cfg is not None]
 
 
 def _different(configs: Sequence[DataConfig]) -> list[DataConfig]:

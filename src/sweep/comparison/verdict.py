@@ -9,7 +9,8 @@ from sweep.base.words import Remark
 from sweep.comparison import baselines, compare
 from sweep.comparison.results import Comparison
 from sweep.config.schema import CompareConfig, Config, ConfigError
-from sweep.runs.record import Record, saved_config
+from sweep.runs import read_outputs
+from sweep.runs.record import Record
 
 BASELINES = "baselines.json"
 
@@ -39,8 +40,8 @@ def judge(records: Sequence[Record], options: CompareConfig, folder: Path | None
 def settings(records: Sequence[Record]) -> Config:
     """How the sweep was asked to compare and report; the defaults where that was not kept."""
     for record in records:
-        if (Path(record.folder) / "config.yaml").exists():
-            return saved_config(Path(record.folder))
+        if (saved := read_outputs.settings(record)) is not None:
+            return saved
     return Config()
 
 

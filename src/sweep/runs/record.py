@@ -124,11 +124,30 @@ def read_record(folder: Path) -> Record | None:
     """The record in a folder; None where it is missing, damaged or of another kind."""
     try:
         found = json.loads((folder / RECORD).read_text("utf-8"))
+        if not _is_record(found):
+            return None
         known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
         # The folder may have been moved since.
         return Record(**{**known, "folder": str(folder.absolute())})
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _is_record(found: Any) -> bool:
+    """Whether what a file holds is of the types that a record has."""
+    if not isinstance(found, dict):
+        return False
+    texts = [found.get(key, "") for key in ("run_id", "name", "strategy", "status", "key")]
+    for key in ("swept", "tags"):
+        texts += found.get(key, {}).values() if isinstance(found.get(key, {}), dict) else [None]
+    metrics = found.get("metrics", {})
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(found.get("params", {}), dict)
+        and isinstance(found.get("notes", []), list)
+        and isinstance(metrics, dict)
+        and all(type(value) in (int, float) for value in metrics.values())
+    )
 
 
 def write_config(spec: RunSpec) -> None:

@@ -12,7 +12,7 @@ from sweep.config.schema import Config, ConfigError
 from sweep.data.encode import encode_splits
 from sweep.data.splits import load_splits
 from sweep.models import pretrained
-from sweep.runs import description, outputs
+from sweep.runs import description, integrity, outputs
 from sweep.runs.outputs import Curves
 from sweep.runs.record import CHECKPOINTS, Record, RunSpec
 from sweep.strategies.freeze import apply
@@ -97,6 +97,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
         place = spec.folder / "model"
         outputs.save_model(cfg, trainer, splits.label_names, encoded[result.reported], place)
         saved_model.write_card(cfg, splits.label_names, report, result.metrics, place)
+    integrity.seal(spec.folder)
     shutil.rmtree(session.output_dir, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started
     outbox.log([(record.metrics, curves.last_step, time.time())])
