@@ -18,8 +18,8 @@ import pytest
 
 from sweep.base.environment import cores
 from sweep.commands import conclude as publish
-from sweep.commands.inputs import check_inputs
 from sweep.commands import report
+from sweep.commands.inputs import check_inputs
 from sweep.commands.sweep import main
 from sweep.config.compose import compose_jobs
 from sweep.execution.faults import MEMORY

@@ -95,14 +95,14 @@ def test_a_head_of_another_task_is_drawn_anew(saved_model: SavedModel) -> None:
 # Weights that config.json has no place for.
 
 
-@pytest.mark.parametrize(("layers", "tensors"), [(1, 16), (0, 32), (-1, 32)])
+@pytest.mark.parametrize(("layers", "tensors"), [(1, 16), (0, 32)])
 def test_a_layer_is_not_left_out(layers: int, tensors: int, folder: Path) -> None:
     set_config(folder, num_hidden_layers=layers)
     assert complaint(folder) == (
         f"has weights that its config.json has no place for: {tensors} tensors of layers would be"
         f" left out, for example"
-        f" 'bert.encoder.layer.{max(layers, 0)}.attention.output.LayerNorm.bias'; config.json makes"
-        f" {max(layers, 0)} layers. Restore the config.json of these weights, or save the model"
+        f" 'bert.encoder.layer.{layers}.attention.output.LayerNorm.bias'; config.json makes"
+        f" {layers} layers. Restore the config.json of these weights, or save the model"
         " anew with save_pretrained()."
     )
 
@@ -323,12 +323,22 @@ def test_a_width_that_no_machine_holds_is_told_by_the_weights(folder: Path) -> N
     )
 
 
-@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layer", "num_experts"])
-def test_a_number_of_layers_that_a_slip_has_made_is_refused(key: str, folder: Path) -> None:
-    set_config(folder, **{key: 10**9})
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_hidden_layers", 10**9),
+        ("n_layer", 10**9),
+        ("num_experts", 10**9),
+        ("num_hidden_layers", -1),
+        ("num_attention_heads", -2),
+        ("type_vocab_size", -1),
+    ],
+)
+def test_a_number_that_a_slip_has_made_is_refused(key: str, value: int, folder: Path) -> None:
+    set_config(folder, **{key: value})
     assert complaint(folder) == (
-        f"has a config.json with {key}=1000000000, and nothing above 2000 is built."
-        " Restore the config.json of these weights."
+        f"has a config.json with {key}={value}, and no model has as many or as few. Restore the"
+        " config.json of these weights."
     )
 
 

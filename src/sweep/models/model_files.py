@@ -20,6 +20,8 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bi
 MOST_MODULES = 2000
 """Layers or experts of a model; the largest published ones have a few hundred, and building a
 number that a slip has made takes hours."""
+COUNTS = re.compile("(layers?|experts?)$|(heads|hidden_size|intermediate_size|vocab_size)$")
+"""Keys of config.json that are never below 0; the first kind makes modules."""
 TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -156,10 +158,11 @@ def _config_errors(where: str, folder: Path) -> list[str]:
     if values is None:
         return [f"{where} has a damaged config.json. Save the model anew, or copy it again."]
     errors = [
-        f"{where} has a config.json with {key}={value}, and nothing above {MOST_MODULES} is built."
-        " Restore the config.json of these weights."
+        f"{where} has a config.json with {key}={value}, and no model has as many or as few. Restore"
+        " the config.json of these weights."
         for key, value in values.items()
-        if re.search("layers?$|experts?$", key) and type(value) is int and value > MOST_MODULES
+        if type(value) is int and (counts := COUNTS.search(key))
+        if value < 0 or (counts[1] and value > MOST_MODULES)
     ]
     if "quantization_config" in values:
         errors.append(
