@@ -76,6 +76,16 @@ def test_a_whole_run_is_whole(with_model: bool, sealed: bool, finished: Path) ->
         pytest.param(in_record(metrics=[1.0]), "record.json", id="metrics-list"),
         pytest.param(in_record(tags={"sweep.layers": 6}), "record.json", id="number-for-tag"),
         pytest.param(in_record(swept=[]), "record.json", id="swept-list"),
+        pytest.param(
+            in_record(metrics={"eval_loss": 10**400}), "record.json", id="number-too-large"
+        ),
+        pytest.param(in_record(params={"seed": [1]}), "record.json", id="list-for-seed"),
+        pytest.param(in_record(params={"seed": "x"}), "record.json", id="text-for-seed"),
+        pytest.param(
+            lambda f: (f / "freeze.json").write_text('{"tensors": [{"name": 3}]}'),
+            "freeze.json",
+            id="tensor-without-name",
+        ),
         pytest.param(in_record(params="none"), "record.json", id="params-text"),
         pytest.param(in_record(notes={"a": 1}), "record.json", id="notes-object"),
         pytest.param(in_record(name=7), "record.json", id="name-number"),

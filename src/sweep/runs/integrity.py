@@ -26,6 +26,11 @@ RESULTS = (CONFIG, "freeze.json", "curves.jsonl", "predictions.csv")
 NODES = {"data", "model", "freeze", "optimizer", "trainer", "seed"}
 """Of every config.yaml, whichever version wrote it."""
 
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+    *(csv.Error, yaml.YAMLError),
+)
+
 
 def seal(folder: Path) -> None:
     """Write down what the files of a run are; the last thing that it does before it is finished."""
@@ -106,7 +111,7 @@ def _cut_file(folder: Path) -> str:
 def _reads(path: Path, reads: Callable[[str], bool]) -> bool:
     try:
         return reads(path.read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error, yaml.YAMLError):
+    except _UNREADABLE:
         return False
 
 
@@ -115,7 +120,8 @@ def _config(text: str) -> bool:
 
 
 def _freeze(text: str) -> bool:
-    return isinstance(json.loads(text), dict)
+    tensors = json.loads(text).get("tensors", [])
+    return all(type(t["name"]) is str and type(t["trainable"]) is bool for t in tensors)
 
 
 def _curves(text: str) -> bool:

@@ -21,6 +21,11 @@ CHECKPOINTS = "checkpoints"
 """Folder of what only the training itself needs."""
 RECORD = "record.json"
 CONFIG = "config.yaml"
+COMPUTED_WITH = (
+    *("seed", "num_train_epochs", "train_examples", "max_steps"),
+    "per_device_train_batch_size",
+)
+"""Params that comparisons and estimates take for numbers."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +148,31 @@ def _is_record(found: Any) -> bool:
     metrics = found.get("metrics", {})
     return (
         all(isinstance(text, str) for text in texts)
-        and isinstance(found.get("params", {}), dict)
+        and _are_params(found.get("params", {}))
         and isinstance(found.get("notes", []), list)
         and isinstance(metrics, dict)
-        and all(type(value) in (int, float) for value in metrics.values())
+        and all(map(_is_number, metrics.values()))
     )
+
+
+def _are_params(params: Any) -> bool:
+    """Whether params are plain values, and numbers where they are computed with."""
+    return (
+        isinstance(params, dict)
+        and all(isinstance(value, str | int | float | None) for value in params.values())
+        and all(_is_number(params[key], as_text=True) for key in COMPUTED_WITH if key in params)
+    )
+
+
+def _is_number(value: Any, as_text: bool = False) -> bool:
+    """Whether a value is one that Python can compute with; MLflow keeps params as texts."""
+    if isinstance(value, bool) or not isinstance(value, int | float | (str if as_text else int)):
+        return False
+    try:
+        float(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def write_config(spec: RunSpec) -> None:
