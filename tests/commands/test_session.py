@@ -21,7 +21,7 @@ import yaml
 
 from sweep.base.environment import cores
 from sweep.commands import conclude as publish
-from sweep.commands import report as rebuild
+from sweep.commands import report
 from sweep.commands.inputs import check_inputs
 from sweep.commands.sweep import main
 from sweep.config.compose import compose_jobs
@@ -131,13 +131,42 @@ def test_a_sweep_is_judged_and_shown_as_it_was_asked_though_its_runs_are_taken_o
     assert shown() == ("en", 0.01, "test_accuracy")  # not as the sweep was that trained the run
     time.sleep(1)
     assert shown(*asked[1:]) == ("en", 0.05, "test_f1")
-    assert rebuild.main([]) == 0
+    assert report.main([]) == 0
     assert reported() == ("en", 0.05, "test_f1")
-    assert rebuild.main(["compare.margin=0.02"]) == 0
+    assert report.main(["compare.margin=0.02"]) == 0
     assert reported() == ("en", 0.02, "test_f1")
     assert len(records(tmp_path)) == 1
     config = (Path(records(tmp_path)[0]["folder"]) / "config.yaml").read_text("utf-8")
     assert set(yaml.safe_load(config)) == {field.name for field in fields(Config)}
+
+
+@pytest.mark.parametrize(
+    ("typed", "file"),
+    [([], "config.yaml"), (["trainer.save_model=true"], "model/model.safetensors")],
+)
+def test_a_finished_run_with_a_damaged_file_is_named_and_trained_again(
+    typed: list[str],
+    file: str,
+    overrides: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["tracking=none", "freeze=full", *typed, *overrides]
+    assert main(command) == 0
+    (record,) = records(tmp_path)
+    path = Path(record["folder"]) / file
+    path.write_bytes(path.read_bytes()[:-100])
+    capsys.readouterr()
+    assert report.main(["tracking=none"]) == 0
+    reported = capsys.readouterr().out
+    assert ("FAILED" in reported) == (file == "config.yaml")
+    for opening in (
+        f"full: {path} is gone or damaged, so the run counts as not done\n1 run, ",
+        "1 finished, 0 to do, ",
+    ):
+        assert main(command) == 0
+        assert capsys.readouterr().out.startswith(opening)
+    assert [r["key"] for r in records(tmp_path)] == [record["key"]] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import Timeout
+from safetensors.torch import save_file
 from support.store import FakeStore
 
 from sweep.runs import liveness
@@ -25,6 +27,7 @@ from sweep.tracking.outbox import Outbox
 from sweep.tracking.queue import status_in
 
 KEY = "a" * 64
+MODEL_FILE = "model/model.safetensors"
 Make = Callable[..., Path]
 
 
@@ -61,7 +64,9 @@ def make(books: Ledger, store: Any) -> Make:
             box.finish(status)
         for child in has:
             (folder / child).mkdir()
-        write_record(Record("", name, "none", status, key=KEY, folder=str(folder)), folder)
+        record = Record("", name, "none", status, key=KEY, folder=str(folder))
+        record.metrics = {"eval_accuracy": 1.0}
+        write_record(record, folder)
         with books.lock(KEY):
             books.add(KEY, folder)
         lock.release()
@@ -102,7 +107,8 @@ def test_what_did_not_finish_is_not_taken(status: str, books: Ledger, make: Make
 def test_a_run_without_its_weights_is_not_taken_when_they_are_asked(
     books: Ledger, make: Make
 ) -> None:
-    make("with", "FINISHED", has=("model",))
+    save_file({"a": torch.zeros(1)}, make("with", "FINISHED", has=("model",)) / MODEL_FILE)
+    (books.root / "sweeps" / "one" / "with" / "model" / "config.json").write_text("{}")
     make("without", "FINISHED")
     with_model, newest = books.finished(KEY, with_model=True), books.finished(KEY)
     assert with_model is not None

@@ -136,9 +136,15 @@ def test_a_folder_that_was_moved_is_read_where_it_is(root: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "x"}'])
-def test_a_damaged_record_is_left_out(content: str, root: str) -> None:
-    (Path(root) / "sweeps" / "one" / "0" / "record.json").write_text(content)
-    assert names(read_records.load("one", root))[0] == "none seed=1"
+def test_a_damaged_record_is_a_run_that_failed(content: str, root: str) -> None:
+    path = Path(root) / "sweeps" / "one" / "0" / "record.json"
+    path.write_text(content)
+    found = read_records.load("one", root)[0]
+    assert (found.status, found.metrics) == ("FAILED", {})
+    assert found.reason == (
+        f"its result cannot be used: record.json in {path.parent} is damaged, so the run counts as"
+        " not done"
+    )
 
 
 def test_keys_of_a_later_version_do_no_harm(root: str) -> None:
@@ -154,7 +160,8 @@ def test_of_several_tries_the_finished_one_counts(first: str, tmp_path: Path) ->
     tries += [next_folder(tries[1])]
     for folder, status in zip(tries, ("FAILED", "FINISHED", "KILLED"), strict=True):
         folder.mkdir()
-        write_record(Record("", folder.name, "none", status), folder)
+        record = Record("", folder.name, "none", status, metrics={"eval_accuracy": 1.0})
+        write_record(record, folder)
     found = read_records.best_try(tries[0])
     assert found is not None
     assert (found.name, found.status) == (tries[1].name, "FINISHED")

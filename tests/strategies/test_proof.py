@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -297,14 +298,31 @@ def test_the_model_card_escapes_what_comes_from_outside(
     assert "| test\\_accuracy | 0.5000 |" in text
     code = text.split("```")[1]
     assert 'id2label={0: "a\\"", 1: "\\u0060\\u0060\\u0060\\n# b"}' in code
+    assert 'label2id={"a\\"": 0, "\\u0060\\u0060\\u0060\\n# b": 1}' in code
     assert len(code.strip().splitlines()) == 4  # the language, and three lines
 
 
 @pytest.mark.parametrize("typed", [["freeze=none"], ["freeze=lora", "freeze.rank=4"]], ids=str)
+@pytest.mark.parametrize(
+    "of_the_base",
+    [["LABEL_0", "LABEL_1", "LABEL_2"], ["plain", "bad", "good"], ["plain", "bad"]],
+    ids=["no-names", "other-order", "two"],
+)
 def test_the_code_of_the_model_card_loads_the_model(
-    typed: list[str], trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of_the_base: list[str],
+    typed: list[str],
+    trainings: Trainings,
+    copy_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    base = copy_of("bert")
+    path = base / "config.json"
+    labels = {"id2label": dict(enumerate(of_the_base))}
+    labels["label2id"] = {name: i for i, name in enumerate(of_the_base)}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | labels), "utf-8")
     cfg, names = trainings.configure(*typed), ["bad", "good", "plain"]
+    cfg.model.name_or_path = str(base)
     loaded, trained, report = trainings.apply(cfg)
     with torch.no_grad():
         for parameter in trained.parameters():
@@ -317,7 +335,9 @@ def test_the_code_of_the_model_card_loads_the_model(
     inputs = scope["tokenizer"]("a lovely day", return_tensors="pt")
     found = scope["model"].eval()(**inputs).logits
     torch.testing.assert_close(found, trained.eval()(**inputs).logits)
-    assert scope["model"].config.id2label == dict(enumerate(names))
+    config = scope["model"].config
+    assert config.id2label == dict(enumerate(names))
+    assert config.label2id == {name: i for i, name in enumerate(names)}
 
 
 # The whole path.

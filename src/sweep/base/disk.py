@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, text: str, durably: bool = True) -> None:
@@ -47,3 +49,22 @@ def sha256(path: Path) -> str:
 def _sha256(path: Path, _: tuple[int, int, int]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprints(folder: Path, paths: Iterable[Path]) -> dict[str, list[Any]]:
+    """Size and SHA-256 of files that are on the disk for good, by their names in a folder."""
+    known = {}
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        known[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256(path)]
+    return known
+
+
+def changed_file(folder: Path, known: Mapping[str, Any]) -> str:
+    """Return the first file that is gone or not as `fingerprints` saw it; empty where none is."""
+    for name, fingerprint in known.items():
+        path = folder / name
+        if not path.is_file() or [path.stat().st_size, sha256(path)] != fingerprint:
+            return name
+    return ""

@@ -62,6 +62,7 @@ class SweepSession:
         """Do what is missing and report all; returns the exit status."""
         specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
         records = self._finished(specs)
+        self._say_damaged(console, [specs[i] for i in specs if i not in records])
         self._write_down(specs, records)
         todo = {index: spec for index, spec in specs.items() if index not in records}
         console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
@@ -104,6 +105,13 @@ class SweepSession:
         }
         ids = refill([Path(r.folder) for r in there.values()], self.store, OPENING_S)
         return {i: replace(r, run_id=ids.get(Path(r.folder), r.run_id)) for i, r in there.items()}
+
+    def _say_damaged(self, console: Console, specs: Sequence[RunSpec]) -> None:
+        """Say why a run that has finished before counts as not done."""
+        for spec in (spec for spec in specs if spec.resume):
+            for path in self.ledger.damaged(spec.key, spec.cfg.trainer.save_model):
+                line = f"{spec.name}: {path} is gone or damaged, so the run counts as not done"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _write_down(self, specs: dict[int, RunSpec], records: dict[int, Record]) -> None:
         """Say which runs there will be, for reports on a sweep that was cut off."""

@@ -22,7 +22,8 @@ from sweep.config import decides
 from sweep.config.decides import Decides
 from sweep.config.schema import ConfigError, DataConfig
 from sweep.data.splits import Split, Splits, load_splits
-from sweep.runs.record import Record, saved_config
+from sweep.runs import read_outputs
+from sweep.runs.record import Record
 
 FILE = "baselines.json"
 """In the folder of a sweep."""
@@ -213,8 +214,8 @@ def _from_json(found: list[dict[str, Any]]) -> list[Baseline]:
 
 def _data_of(records: Sequence[Record]) -> list[DataConfig]:
     """The data of finished runs."""
-    folders = [Path(record.folder) for record in records if record.status == "FINISHED"]
-    return [saved_config(f).data for f in folders if (f / "config.yaml").exists()]
+    saved = [read_outputs.settings(record) for record in records if record.status == "FINISHED"]
+    return [cfg.data for cfg in saved if cfg is not None]
 
 
 def _different(configs: Sequence[DataConfig]) -> list[DataConfig]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from sweep.base.files import check_sha256, find, reason_of
 from sweep.config.schema import Config, ConfigError, ModelConfig
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+MOST_MODULES = 2000
+"""Layers or experts of a model; the largest published ones have a few hundred, and building a
+number that a slip has made takes hours."""
+COUNTS = re.compile("(layers?|experts?)$|(heads|hidden_size|intermediate_size|vocab_size)$")
+"""Keys of config.json that are never below 0; the first kind makes modules."""
 TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -27,6 +34,11 @@ def local_folder(cfg: ModelConfig) -> Path | None:
     name = cfg.name_or_path
     path = find(name, "model.name_or_path")
     if os.path.isdir(path):  # unlike Path.is_dir, False for a name too long to be a path
+        if cfg.revision is not None:
+            raise ConfigError(
+                f"model.revision={cfg.revision!r} has no effect on model.name_or_path={name!r},"
+                " which is a folder. Leave it out, or set model.revision=null."
+            )
         _check_folder(path, cfg)
         return path
     if name.startswith(("pkg://", ".", "/", "~")) or name.count("/") > 1 or os.path.exists(path):
@@ -116,16 +128,10 @@ def content_fingerprint(folder: Path) -> str:
 
 def _check_folder(folder: Path, cfg: ModelConfig) -> None:
     """What the files alone can tell; all mistakes at once."""
-    where, errors = f"model.name_or_path={cfg.name_or_path!r}", []
-    if not (folder / "config.json").is_file():
-        errors.append(f"{where} has no config.json. Save the model with save_pretrained().")
-    elif _read_config(folder) is None:
-        errors.append(f"{where} has a damaged config.json. Save the model anew, or copy it again.")
-    elif "quantization_config" in (_read_config(folder) or {}):
-        errors.append(
-            f"{where} is quantised already, and training starts from full weights. Give the folder"
-            " of the original model; freeze=qlora packs it into 4 bits while loading."
-        )
+    where = f"model.name_or_path={cfg.name_or_path!r}"
+    if adapter := _adapter_error(where, folder):
+        raise ConfigError(adapter)
+    errors = _config_errors(where, folder)
     if not any((folder / name).is_file() for name in WEIGHTS):
         pickled = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
         errors.append(
@@ -138,16 +144,81 @@ def _check_folder(folder: Path, cfg: ModelConfig) -> None:
         errors.append(
             f"{where} has no tokenizer. Save it there with AutoTokenizer's save_pretrained()."
         )
-    errors += [
-        f"{where} has a damaged {file.name}: {reason}. Copy it again; a file of some hundred bytes"
-        " is a Git LFS pointer, which `git lfs pull` replaces."
-        for file in sorted(folder.glob("*.safetensors"))
-        if (reason := _damage(file))
-    ]
+    errors += [f"{where} has {problem}" for problem in weights_damage(folder)]
     if errors:
         raise ConfigError(*errors)
     if cfg.weights_sha256:
         check_sha256(folder / WEIGHTS[0], cfg.weights_sha256, "model.weights_sha256")
+
+
+def _config_errors(where: str, folder: Path) -> list[str]:
+    values = read_config(folder)
+    if not (folder / "config.json").is_file():
+        return [f"{where} has no config.json. Save the model with save_pretrained()."]
+    if values is None:
+        return [f"{where} has a damaged config.json. Save the model anew, or copy it again."]
+    errors = [
+        f"{where} has a config.json with {key}={value}, and no model has as many or as few. Restore"
+        " the config.json of these weights."
+        for key, value in values.items()
+        if type(value) is int and (counts := COUNTS.search(key))
+        if value < 0 or (counts[1] and value > MOST_MODULES)
+    ]
+    if "quantization_config" in values:
+        errors.append(
+            f"{where} is quantised already, and training starts from full weights. Give the folder"
+            " of the original model; freeze=qlora packs it into 4 bits while loading."
+        )
+    return errors
+
+
+def _adapter_error(where: str, folder: Path) -> str:
+    """Complain about an adapter, which transformers would apply, or take for its base, unasked."""
+    names = [name for name in ADAPTER if (folder / name).is_file()]
+    whole = any((folder / name).is_file() for name in WEIGHTS)
+    if not names or (whole and ADAPTER[0] not in names):
+        return ""
+    base = (read_json(folder / ADAPTER[0]) or {}).get("base_model_name_or_path")
+    made = f", made on {base!r}" if base else ""
+    if whole:
+        return (
+            f"{where} has an adapter ({ADAPTER[0]}{made}) beside its own weights, and none is"
+            f" applied unasked. Move {ADAPTER[0]} elsewhere to start from the weights alone, or"
+            " merge the adapter with peft's merge_and_unload() and give the folder of the result."
+        )
+    return (
+        f"{where} is an adapter ({', '.join(names)}{made}), which is no model without its base."
+        " Give the base model, or merge the two with peft's merge_and_unload() and give the folder"
+        " that save_pretrained() makes of the result."
+    )
+
+
+def weights_damage(folder: Path) -> list[str]:
+    """Say what is wrong with the safetensors files of a folder, from headers, sizes and index."""
+    problems = [
+        f"a damaged {file.name}: {reason}. Copy it again; a file of some hundred bytes"
+        " is a Git LFS pointer, which `git lfs pull` replaces."
+        for file in sorted(folder.glob("*.safetensors"))
+        if (reason := _damage(file))
+    ]
+    if (folder / WEIGHTS[0]).is_file() or not (folder / WEIGHTS[1]).is_file():
+        return problems
+    index = read_json(folder / WEIGHTS[1]) or {}
+    shards, about = index.get("weight_map"), index.get("metadata")
+    if not isinstance(shards, dict) or not shards or not isinstance(about, dict):
+        return [*problems, f"a damaged {WEIGHTS[1]}. Save the model anew, or copy it again."]
+    absent = sorted({str(name) for name in shards.values() if not _is_file(folder, name)})
+    if absent:
+        listed = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        problems.append(
+            f"a {WEIGHTS[1]} that names {listed}, and the folder lacks"
+            f" {'it' if len(absent) == 1 else f'these {len(absent)} files'}. Copy the model again."
+        )
+    return problems
+
+
+def _is_file(folder: Path, name: object) -> bool:
+    return isinstance(name, str) and (folder / name).is_file()
 
 
 def tokenizer_fingerprint(cfg: ModelConfig) -> str:
@@ -165,17 +236,36 @@ def tokenizer_fingerprint(cfg: ModelConfig) -> str:
 def check_positions(cfg: Config) -> list[str]:
     """Complain about limits that a local config.json states, without importing transformers."""
     folder = local_folder(cfg.model)
-    values = (_read_config(folder) if folder else None) or {}
-    return limit_errors(
-        cfg, values.get("max_position_embeddings"), str(values.get("model_type", ""))
-    ) + count_errors(cfg, values.get("num_hidden_layers") or values.get("n_layers"))
+    values = (read_config(folder) if folder else None) or {}
+    return limit_errors(cfg, _stated_positions(values)) + count_errors(
+        cfg, values.get("num_hidden_layers") or values.get("n_layers")
+    )
 
 
-def _read_config(folder: Path) -> dict[str, Any] | None:
+def _stated_positions(values: Mapping[str, Any]) -> int | None:
+    """Positions by config.json alone; `agreement.usable_positions` asks the model itself."""
+    positions, padding = values.get("max_position_embeddings"), values.get("pad_token_id")
+    if type(positions) is not int or positions <= 0:
+        return None
+    family = str(values.get("model_type", ""))
+    if family == "mpnet":
+        return positions - 2
+    # RoBERTa and its kin number positions from the padding index on, which is 1 by default.
+    if "roberta" in family or family == "camembert":
+        return positions - 1 - (padding if type(padding) is int else 1)
+    return positions
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
     """What config.json holds, or None when it is damaged."""
+    return read_json(folder / "config.json")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object that a JSON file holds, or None when it is missing, damaged or of another kind."""
     try:
-        values = json.loads((folder / "config.json").read_text("utf-8"))
-    except (ValueError, OSError):
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
 
@@ -191,16 +281,12 @@ def _damage(weights: Path) -> str:
         return str(error).rstrip(".")
 
 
-def limit_errors(cfg: Config, positions: Any, family: str) -> list[str]:
-    """Complain about texts longer than the positions of the model."""
-    if not isinstance(positions, int) or positions <= 0:
-        return []
-    # RoBERTa and its kin number positions from the padding index on, which costs two.
-    usable = positions - 2 if "roberta" in family or family == "camembert" else positions
-    if cfg.data.max_length <= usable:
+def limit_errors(cfg: Config, positions: int | None) -> list[str]:
+    """Complain about texts longer than the usable positions of the model."""
+    if positions is None or cfg.data.max_length <= positions:
         return []
     return [
-        f"data.max_length={cfg.data.max_length} is more than the {usable} positions of the model"
+        f"data.max_length={cfg.data.max_length} is more than the {positions} positions of the model"
         f" {cfg.model.name!r}. Lower data.max_length."
     ]
 

@@ -6,18 +6,28 @@ The only importer of `AutoModel*` and `AutoTokenizer`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.schema import Config, ConfigError, ModelConfig
-from sweep.models import quantization
-from sweep.models.model_files import count_errors, fetch, limit_errors
-from sweep.models.parts import Parts, layer_indices, parts_of
+from sweep.models import agreement, quantization
+from sweep.models.agreement import Checkpoint
+from sweep.models.model_files import count_errors, fetch, limit_errors, read_config
+from sweep.models.parts import Parts, parts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_LOADING: dict[str, Any] = {
+    "dtype": "float32",
+    "use_safetensors": True,
+    "ignore_mismatched_sizes": True,  # a head for another number of labels is replaced anyway
+    "output_loading_info": True,
+}
 
 
 @dataclass(frozen=True)
@@ -30,23 +40,89 @@ class Loaded:
     new_names: frozenset[str]
     """Backbone tensors that the checkpoint lacks: freshly initialised, so they train as the head
     does under every strategy."""
+    unused: frozenset[str] = frozenset()
+    """Modules of the checkpoint that a classifier has no place for, such as the head of another
+    task."""
 
 
 def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
     """The model without its weights, on the meta device: names and shapes at no cost.
 
     Raises:
-        ConfigError: No text classifier, an unknown family, or too few positions.
+        ConfigError: No text classifier, an unknown family, too few positions, or sizes in
+            config.json that make no model.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    model_config = _model_config(fetch(cfg.model), cfg, num_labels)
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(
-            model_config, trust_remote_code=cfg.model.trust_remote_code
-        )
+    folder = fetch(cfg.model)
+    model_config = _model_config(folder, cfg, num_labels)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(
+                model_config, trust_remote_code=cfg.model.trust_remote_code
+            )
+    except Exception as error:  # whatever a constructor trips over
+        raise _unusable(cfg.model, folder, error) from None
+    if errors := limit_errors(cfg, agreement.usable_positions(model)):
+        raise ConfigError(*errors)
     return model, parts_of(cfg, model_config.model_type, _names(model))
+
+
+def check_agreement(cfg: Config, empty: PreTrainedModel, parts: Parts) -> None:
+    """Make sure that config.json, weights and tokenizer of a folder belong together.
+
+    Args:
+        cfg: The run.
+        empty: From `build_empty`, as are the parts.
+        parts: Of the model.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    folder = fetch(cfg.model)
+    files = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
+    model = cfg.model.name_or_path, cfg.model.revision, cfg.model.trust_remote_code
+    errors = _disagreements(model, folder, files, empty.config.num_labels, tuple(parts.items()))
+    if errors:
+        raise ConfigError(*errors)
+
+
+@lru_cache(maxsize=16)  # the same for all strategies of a model
+def _disagreements(
+    model: tuple[str, str | None, bool],
+    folder: Path,
+    files: tuple[tuple[str, int, int], ...],
+    num_labels: int,
+    parts: tuple[tuple[str, str | None], ...],
+) -> tuple[str, ...]:
+    """What of a folder does not belong together; `files` changes when one of them does."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    name, revision, trust_remote_code = model
+    cfg = ModelConfig(name, name, revision, trust_remote_code=trust_remote_code)
+    where = f"model.name_or_path={name!r}"
+    try:
+        # A look at what the checkpoint lacks, without reading a weight.
+        empty, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=AutoConfig.from_pretrained(
+                folder, num_labels=num_labels, trust_remote_code=trust_remote_code
+            ),
+            device_map="meta",
+            **_LOADING,
+            trust_remote_code=trust_remote_code,
+        )
+    except Exception as error:
+        raise ConfigError(
+            f"{where} has weights that cannot be loaded: {_reason(error)}. Save the model anew with"
+            " save_pretrained(), or copy it again."
+        ) from None
+    checkpoint, values = Checkpoint.of(empty, info), read_config(folder) or {}
+    return (
+        *agreement.weight_errors(where, checkpoint, dict(parts), values),
+        *agreement.token_errors(where, load_tokenizer(cfg), empty),
+    )
 
 
 def load(
@@ -72,11 +148,8 @@ def load(
     model_config.label2id = {name: i for i, name in enumerate(label_names)}
     options = {
         "config": model_config,
-        "dtype": "float32",
-        "use_safetensors": True,
         "trust_remote_code": cfg.model.trust_remote_code,
-        "ignore_mismatched_sizes": True,  # a head for another number of labels is replaced anyway
-        "output_loading_info": True,
+        **_LOADING,
     }
     if cfg.freeze.quantization:
         options |= _packing(cfg, folder, options, precision, device)
@@ -86,9 +159,12 @@ def load(
     parts = parts_of(cfg, model_config.model_type, _names(model))
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
-    new_names = _new_names(model, info, parts)
-    _check_pretrained(cfg, new_names, parts)
-    return Loaded(model, load_tokenizer(cfg.model), parts, new_names)
+    checkpoint, values = Checkpoint.of(model, info), read_config(folder) or {}
+    where = f"model.name_or_path={cfg.model.name_or_path!r}"
+    if errors := agreement.weight_errors(where, checkpoint, parts, values):
+        raise ConfigError(*errors)
+    tokenizer = load_tokenizer(cfg.model)
+    return Loaded(model, tokenizer, parts, checkpoint.new_names(parts), checkpoint.unused())
 
 
 def load_tokenizer(cfg: ModelConfig) -> Any:
@@ -111,24 +187,6 @@ def load_tokenizer(cfg: ModelConfig) -> Any:
         ) from None
 
 
-def _check_pretrained(cfg: Config, new_names: frozenset[str], parts: Parts) -> None:
-    """A checkpoint of something else loads without a word and leaves the layers to chance."""
-    missing = sorted(layer_indices(sorted(new_names), parts))
-    if missing:
-        raise ConfigError(
-            f"model.name_or_path={cfg.model.name_or_path!r} has weights that do not fit its"
-            f" config.json: {len(missing)} tensors of its layers are not among them, for example"
-            f" {missing[0]!r}. Give the folder of a model saved with save_pretrained()."
-        )
-
-
-def _new_names(model: PreTrainedModel, info: Any, parts: Parts) -> frozenset[str]:
-    """Names of backbone tensors that the checkpoint lacks."""
-    head = re.compile(str(parts["head"]))
-    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    return frozenset(name for name in fresh & set(_names(model)) if not head.fullmatch(name))
-
-
 def _packing(
     cfg: Config, folder: Path, options: dict[str, Any], precision: str, device: str
 ) -> dict[str, Any]:
@@ -141,7 +199,7 @@ def _packing(
     plan = {**options, "config": copy.deepcopy(options["config"]), "device_map": "meta"}
     empty, info = AutoModelForSequenceClassification.from_pretrained(folder, **plan)
     parts = parts_of(cfg, options["config"].model_type, _names(empty))
-    new_names = _new_names(empty, info, parts)
+    new_names = Checkpoint.of(empty, info).new_names(parts)
     skip = quantization.modules_to_train(empty, str(parts["head"]), new_names)
     if parts.get("pooler"):
         skip += quantization.modules_to_train(empty, str(parts["pooler"]), [])
@@ -159,9 +217,8 @@ def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
         found = AutoConfig.from_pretrained(
             folder, num_labels=num_labels, trust_remote_code=cfg.model.trust_remote_code
         )
-    except (ValueError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{where} has a config.json that cannot be used: {reason}") from None
+    except Exception as error:  # each of its checks raises its own kind
+        raise _unusable(cfg.model, folder, error) from None
     auto_map = getattr(found, "auto_map", None) or {}
     known = type(found) in AutoModelForSequenceClassification._model_mapping
     if not known and "AutoModelForSequenceClassification" not in auto_map:
@@ -169,13 +226,29 @@ def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
             f"{where} is of type {found.model_type!r}, which has no text classifier in"
             " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
         )
-    positions = getattr(found, "max_position_embeddings", None)
-    errors = limit_errors(cfg, positions, found.model_type)
-    errors += count_errors(cfg, getattr(found, "num_hidden_layers", None))
-    if errors:
+    if errors := count_errors(cfg, getattr(found, "num_hidden_layers", None)):
         raise ConfigError(*errors)
     found.problem_type = "single_label_classification"
     return found
+
+
+def _unusable(cfg: ModelConfig, folder: Path, error: Exception) -> ConfigError:
+    """A config.json that makes no model, told as one mistake."""
+    return ConfigError(
+        f"model.name_or_path={cfg.name_or_path!r} has a config.json that cannot be used:"
+        f" {_reason(error, read_config(folder) or {})}. Restore the file, or save the model anew"
+        " with save_pretrained()."
+    )
+
+
+def _reason(error: Exception, values: Mapping[str, Any] | None = None) -> str:
+    """The error of a library in a line; a value that is no key of a table, by its name."""
+    if isinstance(error, KeyError) and error.args:
+        names = [name for name, value in (values or {}).items() if value == error.args[0]]
+        name = f"{names[0]}=" if names else ""
+        return f"{name}{error.args[0]!r} is not known"
+    text = " ".join(str(error).split())[:300].rstrip(".")
+    return f"{type(error).__name__}: {text}" if len(text.split()) < 5 else text
 
 
 def _draw_head(model: PreTrainedModel, pattern: str) -> None:

@@ -23,6 +23,7 @@ from sweep.tracking.outbox import Outbox
 
 if TYPE_CHECKING:
     from sweep.features.compute import Features
+    from sweep.models.pretrained import Loaded
 
 Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
 """Per split, the type and the fields of its source; see `table.sources`."""
@@ -33,7 +34,7 @@ def open_record(
     splits: Splits,
     encoded: Mapping[str, Encoded],
     report: FreezeReport,
-    new_names: frozenset[str],
+    loaded: Loaded,
 ) -> Record:
     """Write down what is known before training, so that a failed run can be read too."""
     world = environment.describe(precision_and_device(spec.cfg.trainer)[1])
@@ -49,7 +50,7 @@ def open_record(
     }
     record.tags = _tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint}
     cut = _cut_note(encoded, spec.cfg)
-    _note(record, [*splits.notes, cut, *_new_notes(new_names), *spec.notes])
+    _note(record, [*splits.notes, cut, *_checkpoint_notes(loaded), *spec.notes])
     write_config(spec)
     (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
     (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
@@ -147,8 +148,11 @@ def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> str:
     return str(Remark("note.cut", values))
 
 
-def _new_notes(new_names: frozenset[str]) -> list[str]:
-    if not new_names:
-        return []
-    names = ", ".join(sorted(new_names))
-    return [str(Remark("note.new", {"names": names}))]
+def _checkpoint_notes(loaded: Loaded) -> list[str]:
+    """What the checkpoint lacks, and what it has that a classifier does not need."""
+    notes = {"note.new": loaded.new_names, "note.left_out": loaded.unused}
+    return [
+        str(Remark(key, {"names": ", ".join(sorted(names))}))
+        for key, names in notes.items()
+        if names
+    ]

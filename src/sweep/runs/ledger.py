@@ -17,8 +17,9 @@ from filelock import FileLock
 
 from sweep.base.disk import write_atomically
 from sweep.base.words import Remark
+from sweep.runs.integrity import damaged_file, has_model
 from sweep.runs.liveness import SILENT_S, is_alive, left_behind
-from sweep.runs.record import CHECKPOINTS, Record, artifacts, read_record, write_record
+from sweep.runs.record import CHECKPOINTS, RECORD, Record, artifacts, read_record, write_record
 from sweep.runs.refill import restart_lost
 from sweep.tracking.outbox import open_in
 from sweep.tracking.queue import has_waiting, status_in
@@ -51,13 +52,28 @@ class Ledger:
         return [record for record in found if record is not None]
 
     def finished(self, key: str, with_model: bool = False) -> Record | None:
-        """The newest finished run of a key, or None; with its trained weights if they are asked."""
+        """The newest finished run of a key whose files are whole, or None.
+
+        Args:
+            key: Of the run.
+            with_model: Whether its trained weights are asked, too.
+        """
         for record in reversed(self.runs(key)):
-            if record.status == "FINISHED" and not (
-                with_model and not (Path(record.folder) / "model").is_dir()
-            ):
+            if record.status == "FINISHED" and not damaged_file(Path(record.folder), with_model):
                 return record
         return None
+
+    def damaged(self, key: str, with_model: bool = False) -> list[Path]:
+        """Files that are gone or changed, for which finished runs of a key count as not done."""
+        folders = [folder for folder in self._folders(key) if (folder / RECORD).exists()]
+        records = {folder: read_record(folder) for folder in folders}
+        return [
+            folder / file
+            for folder, record in records.items()
+            if record is None or record.status == "FINISHED"
+            # A run that was never asked for its weights is no damaged one.
+            if (file := damaged_file(folder, with_model and has_model(folder)))
+        ]
 
     def all_finished(self) -> list[Record]:
         """Every finished run there is."""

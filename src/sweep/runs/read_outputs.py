@@ -152,7 +152,8 @@ def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
     for record in runs:
         found = _json(_file(record, "freeze.json")).get("tensors")
         if isinstance(found, list) and found:
-            return [t for t in found if isinstance(t, dict) and "name" in t and "trainable" in t]
+            known = [t for t in found if isinstance(t, dict) and "trainable" in t]
+            return [t for t in known if isinstance(t.get("name"), str)]
     return []
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from sweep.config.schema import ConfigError
 from sweep.runs import read_store
+from sweep.runs.integrity import checked_record
 from sweep.runs.liveness import HOST
-from sweep.runs.record import Record, next_folder, read_record
+from sweep.runs.record import Record, next_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +144,7 @@ def _from_folder(folder: Path) -> list[Record]:
         runs = [(best_try(_where_it_is(run["folder"], folder)), run) for run in planned]
     except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
         paths = sorted(folder.glob("*/record.json"))
-        return [record for path in paths if (record := read_record(path.parent)) is not None]
+        return [record for path in paths if (record := checked_record(path.parent)) is not None]
     return [
         replace(record, **{key: run[key] for key in ("name", "strategy", "swept") if key in run})
         for record, run in runs
@@ -162,7 +163,7 @@ def best_try(folder: Path) -> Record | None:
     tries = [folder]
     while (following := next_folder(tries[-1])).is_dir():
         tries.append(following)
-    found = [record for path in tries if (record := read_record(path)) is not None]
+    found = [record for path in tries if (record := checked_record(path)) is not None]
     finished = [record for record in found if record.status == "FINISHED"]
     return next(iter((finished or found)[::-1]), None)
 
@@ -181,11 +182,12 @@ def _from_store(sweep: str | None, uri: str) -> list[Record]:
 def _from_run(run: Record, folder: Path, uri: str) -> Record:
     """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
     place = read_store.fetch(uri, run.run_id, FILES, folder)
-    written = read_record(place) or run
+    written = checked_record(place) or run
+    damaged = run.status == "FINISHED" and written.status == "FAILED"
     return replace(
         written,
         run_id=run.run_id,
-        status=run.status,
+        status=written.status if damaged else run.status,
         reason=written.reason or run.reason,
         folder=str(place),
         params=run.params | written.params,

@@ -23,6 +23,11 @@ CHECKPOINTS = "checkpoints"
 """Folder of what only the training itself needs."""
 RECORD = "record.json"
 CONFIG = "config.yaml"
+COMPUTED_WITH = (
+    *("seed", "num_train_epochs", "train_examples", "max_steps"),
+    "per_device_train_batch_size",
+)
+"""Params that comparisons and estimates take for numbers."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +128,50 @@ def read_record(folder: Path) -> Record | None:
     """The record in a folder; None where it is missing, damaged or of another kind."""
     try:
         found = json.loads((folder / RECORD).read_text("utf-8"))
+        if not _is_record(found):
+            return None
         known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
         # The folder may have been moved since.
         return Record(**{**known, "folder": str(folder.absolute())})
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _is_record(found: Any) -> bool:
+    """Whether what a file holds is of the types that a record has."""
+    if not isinstance(found, dict):
+        return False
+    texts = [found.get(key, "") for key in ("run_id", "name", "strategy", "status", "key")]
+    for key in ("swept", "tags"):
+        texts += found.get(key, {}).values() if isinstance(found.get(key, {}), dict) else [None]
+    metrics = found.get("metrics", {})
+    return (
+        all(isinstance(text, str) for text in texts)
+        and _are_params(found.get("params", {}))
+        and isinstance(found.get("notes", []), list)
+        and isinstance(metrics, dict)
+        and all(map(_is_number, metrics.values()))
+    )
+
+
+def _are_params(params: Any) -> bool:
+    """Whether params are plain values, and numbers where they are computed with."""
+    return (
+        isinstance(params, dict)
+        and all(isinstance(value, str | int | float | None) for value in params.values())
+        and all(_is_number(params[key], as_text=True) for key in COMPUTED_WITH if key in params)
+    )
+
+
+def _is_number(value: Any, as_text: bool = False) -> bool:
+    """Whether a value is one that Python can compute with; MLflow keeps params as texts."""
+    if isinstance(value, bool) or not isinstance(value, int | float | (str if as_text else int)):
+        return False
+    try:
+        float(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def write_config(spec: RunSpec) -> None:

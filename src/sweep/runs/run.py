@@ -12,7 +12,7 @@ from sweep.config.schema import Config, ConfigError
 from sweep.data.encode import encode_splits
 from sweep.data.splits import load_splits
 from sweep.models import pretrained
-from sweep.runs import description, outputs
+from sweep.runs import description, integrity, outputs
 from sweep.runs.outputs import Curves
 from sweep.runs.record import CHECKPOINTS, Record, RunSpec
 from sweep.strategies.freeze import apply
@@ -29,12 +29,12 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
     """Everything that can go wrong without data and weights, in a second.
 
     Raises:
-        ConfigError: As `model.build_empty`, `freeze.apply` and `device.resolve_precision`, or a
-            decay by layers without layers.
+        ConfigError: As `pretrained.build_empty`, `pretrained.check_agreement`, `freeze.apply` and
+            `device.resolve_precision`, or a decay by layers without layers.
     """
     precision_and_device(cfg.trainer)
-    pretrained.load_tokenizer(cfg.model)
     empty, parts = pretrained.build_empty(cfg, num_labels)
+    pretrained.check_agreement(cfg, empty, parts)
     _, report = apply(empty, parts, cfg.freeze)
     if cfg.optimizer.layer_decay is not None and not report.has_layers:
         raise ConfigError(
@@ -73,7 +73,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     frozen, report = apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
     tokens = encode_splits(splits, loaded.tokenizer, cfg)
     encoded = tokens.encoded
-    record = description.open_record(spec, splits, encoded, report, loaded.new_names)
+    record = description.open_record(spec, splits, encoded, report, loaded)
     description.tell(spec, record, splits, outbox)
 
     found = compute.prepare(frozen, loaded, report, tokens, cfg, spec.sharing)
@@ -97,6 +97,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
         place = spec.folder / "model"
         outputs.save_model(cfg, trainer, splits.label_names, encoded[result.reported], place)
         saved_model.write_card(cfg, splits.label_names, report, result.metrics, place)
+    integrity.seal(spec.folder)
     shutil.rmtree(session.output_dir, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started
     outbox.log([(record.metrics, curves.last_step, time.time())])

@@ -8,25 +8,19 @@ another content, was cut off while being written, and the one before is taken.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from sweep.base.disk import write_atomically
+from sweep.base.disk import changed_file, fingerprints, write_atomically
 
 MANIFEST = "resume.json"
 
 
 def seal(folder: Path, step: int, kept: dict[str, Any]) -> None:
     """Write the manifest that makes a checkpoint whole."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        files[str(path.relative_to(folder))] = _fingerprint(path)
-    content = {"step": step, "files": files, "kept": kept}
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
+    content = {"step": step, "files": fingerprints(folder, paths), "kept": kept}
     write_atomically(folder / MANIFEST, json.dumps(content))
 
 
@@ -54,12 +48,6 @@ def _manifest(checkpoint: Path) -> Any:
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint has its manifest and every file that it lists."""
     try:
-        files = _manifest(checkpoint)["files"]
-        return all(_fingerprint(checkpoint / name) == known for name, known in files.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        return not changed_file(checkpoint, _manifest(checkpoint)["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _fingerprint(path: Path) -> list[Any]:
-    with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

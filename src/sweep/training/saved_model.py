@@ -105,9 +105,12 @@ def _code(cfg: Config, label_names: Sequence[str]) -> str:
     name, package, classes = "AutoModelForSequenceClassification", "transformers", ""
     if cfg.freeze.adapter:
         name, package = "AutoPeftModelForSequenceClassification", "peft"
-        names = ", ".join(f"{i}: {json.dumps(label)}" for i, label in enumerate(label_names))
-        # A backtick could end the block of code.
-        classes = f", num_labels={len(label_names)}, id2label={{{names}}}".replace("`", "\\u0060")
+        quoted = [json.dumps(label) for label in label_names]
+        names = ", ".join(f"{i}: {label}" for i, label in enumerate(quoted))
+        # The base model may come with classes of its own, in another order.
+        numbers = ", ".join(f"{label}: {i}" for i, label in enumerate(quoted))
+        classes = f", num_labels={len(quoted)}, id2label={{{names}}}, label2id={{{numbers}}}"
+        classes = classes.replace("`", "\\u0060")  # a backtick could end the block of code
         # The base model may come with a head for other classes, which the adapter's own replaces.
         classes += ", ignore_mismatched_sizes=True"
     return "\n".join(
