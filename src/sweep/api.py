@@ -48,7 +48,8 @@ def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, 
         return collect.gather([str(name) for name in names], Path(root), None), None
     folder = read_records.sweep_folder(names[0], root)
     plan = read_outputs.read_plan(folder)
-    return Gathered(folder, plan, read_records.load(names[0], root)), folder
+    gathered = Gathered(folder, plan, read_records.load(names[0], root))
+    return collect.with_state(gathered), folder
 
 
 def report(

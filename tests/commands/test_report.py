@@ -22,7 +22,7 @@ from sweep.comparison import rows
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.data.splits import load_splits
 from sweep.reporting import collect, report_files
-from sweep.runs import read_records
+from sweep.runs import liveness, read_records
 from sweep.runs.record import Record
 from sweep.tracking import connect
 from sweep.tracking.outbox import Outbox
@@ -92,13 +92,13 @@ def test_a_killed_sweep_tells_what_is_missing(tmp_path: Path) -> None:
     (Path(records[1].folder) / "freeze.json").write_text("", "utf-8")
     assert rebuild.main([]) == 0
     text = page(tmp_path)
-    assert "3 of 9 runs finished" in text
+    assert "1 of 9 runs finished" in text  # a run with a damaged file counts as not done
     assert text.count("never began or left nothing") == 5
     assert "python -m sweep seed=0,1,2" in text
 
 
 def test_runs_whose_folders_are_gone_come_from_the_store(tmp_path: Path) -> None:
-    records = make_folder(tmp_path, seeds=2)
+    records = make_folder(tmp_path)
     store, sweep_id = store_sweep(records, "2026-01-01_00-00-00_abc", tmp_path / "mlruns")
     shutil.rmtree(tmp_path / "mlruns" / "sweeps" / "2026-01-01_00-00-00_abc")
     assert rebuild.main(["2026-01-01_00-00-00_abc"]) == 0
@@ -334,3 +334,32 @@ def test_the_module_is_a_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sweep.report", "--help"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"^usage: python -m sweep.report", found.stdout)
+
+
+def test_a_report_on_a_sweep_at_work_is_not_its_last_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = make_folder(tmp_path, strategies=("none", "full"))
+    folder = Path(records[0].folder).parent
+    store, sweep_id = store_sweep(records, folder.name, tmp_path / "mlruns")
+    last = records[-1]
+    last.status, last.run_id, last.metrics = "RUNNING", "", {}
+    write_record(last)
+    write_plan(folder, records, id=sweep_id, started="2026-01-01T00:00:00+00:00")
+    lock = liveness.claim(folder)
+    try:
+        assert rebuild.main([]) == 0
+    finally:
+        lock.release()
+    shown = capsys.readouterr().out
+    assert "note: the sweep is still running: 5 of 6 runs have finished" in shown
+    assert "RUNNING" not in shown
+    assert "repeat others" not in shown
+    tags = store.client.get_run(sweep_id).data.tags
+    assert "sweep.recommendation" not in tags
+    marked = [
+        r for r in records[:-1] if "sweep.recommended" in store.client.get_run(r.run_id).data.tags
+    ]
+    assert marked == []
+    assert rebuild.main([]) == 0  # it was killed: its last state is the last word
+    assert "sweep.recommendation" in store.client.get_run(sweep_id).data.tags

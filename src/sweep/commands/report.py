@@ -99,7 +99,8 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
     page = report_files.write(judged, found.records, found.plan, found.folder, settings.report)
     terminal.print_comparison(console, judged)
     conclude.say_verdict(console, judged)
-    if store is not None and len(found.sweep_ids) == 1:
+    # A sweep at work says the last word itself, and only that moves what is recommended.
+    if store is not None and len(found.sweep_ids) == 1 and not found.is_running:
         _store(store, found, judged)
         conclude.mark(console, store, found.sweep_ids[0], judged)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

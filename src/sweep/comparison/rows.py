@@ -200,7 +200,7 @@ def _row(name: str, group: Sequence[Record], grouped: Sequence[str], confidence:
         failures=tuple(
             f"{record.name}: {record.status}: {record.reason}"
             for record in group
-            if record.status != "FINISHED"
+            if record.status not in ("FINISHED", "RUNNING")
         ),
         metrics={
             metric: interval(found, confidence, limits_of(metric))

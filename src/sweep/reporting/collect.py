@@ -16,7 +16,7 @@ from sweep.comparison import rows
 from sweep.config import decides
 from sweep.config.decides import Decides
 from sweep.config.schema import Config, ConfigError, SweepSettings
-from sweep.runs import read_outputs, read_records, read_store, sweep_settings
+from sweep.runs import liveness, read_outputs, read_records, read_store, sweep_settings
 from sweep.runs.read_outputs import Plan
 from sweep.runs.record import Record
 from sweep.tracking.store import Store
@@ -42,7 +42,9 @@ class Gathered:
     sweep_ids: list[str] = field(default_factory=list)
     """Ids of the summary runs, as far as they are known."""
     notes: list[Remark] = field(default_factory=list)
-    """What to bear in mind of sweeps that are read as one."""
+    """What to bear in mind of sweeps that are read as one, or that are not over."""
+    is_running: bool = False
+    """Whether a sweep among them is at work: what it shows is not its last word."""
 
     @property
     def settings(self) -> SweepSettings:
@@ -83,7 +85,8 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
         replace(_joined([sweep.plan for sweep in found]), settings=settings),
         merged,
         [sweep_id for sweep in found for sweep_id in sweep.sweep_ids],
-        notes,
+        [*notes, *(note for sweep in found for note in sweep.notes)],
+        any(sweep.is_running for sweep in found),
     )
 
 
@@ -163,8 +166,22 @@ def _one(name: str, root: Path, store: Store | None) -> Gathered:
     sweep_id = plan.id or _id_in(store, plan.name)
     if store is not None and sweep_id and (not found or plan.missing(found)):
         known = {record.run_id for record in found}
-        found += [r for r in _stored(store, sweep_id) if r.run_id not in known]
-    return Gathered(folder, plan, found, [sweep_id] if sweep_id else [])
+        # A run at work stands in its folder before it knows its id; it is no repetition of itself.
+        keys = {record.key for record in found}
+        found += [
+            r for r in _stored(store, sweep_id) if r.run_id not in known and r.key not in keys
+        ]
+    return with_state(Gathered(folder, plan, found, [sweep_id] if sweep_id else []))
+
+
+def with_state(gathered: Gathered) -> Gathered:
+    """Return the same with a note where the sweep of its folder is still at work."""
+    if not liveness.is_alive(gathered.folder):
+        return gathered
+    finished = sum(record.status == "FINISHED" for record in gathered.records)
+    values = {"finished": finished, "planned": max(len(gathered.plan.runs), len(gathered.records))}
+    note = Remark("warning.running", values)
+    return replace(gathered, notes=[*gathered.notes, note], is_running=True)
 
 
 def _from_store(name: str, root: Path, store: Store | None) -> Gathered:
