@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.config import compose
 
 from sweep.config import address
 from sweep.config.compose import compose_sweep
@@ -147,4 +146,4 @@ def test_a_process_of_a_run_knows_the_real_address(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_default_is_no_secret() -> None:
-    assert compose("freeze=none").tracking.uri is None
+    assert compose_sweep(["freeze=none"]).settings.tracking.uri is None
