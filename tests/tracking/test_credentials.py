@@ -12,10 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.config import compose
 
 from sweep.config import address
-from sweep.config.compose import compose_jobs
+from sweep.config.compose import compose_sweep
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.execution import processes
 from sweep.tracking import connect
@@ -88,11 +87,11 @@ def test_credentials_of_mlflows_file_are_used(server: str, tmp_path: Path) -> No
 
 def test_credentials_of_the_address_are_used_and_not_kept(server: str, tmp_path: Path) -> None:
     uri = f"http://me:se%2Fc%40ret@{server}"
-    (job,) = compose_jobs(["freeze=none", "tracking=server", f"tracking.uri={uri}"])
+    settings = compose_sweep(["freeze=none", "tracking=server", f"tracking.uri={uri}"]).settings
     shown = f"http://me:***@{server}"
-    assert job.cfg.tracking.uri == shown
+    assert settings.tracking.uri == shown
     assert opened(shown, tmp_path) == "7"
-    store = connect.open_store(job.cfg.tracking, tmp_path)
+    store = connect.open_store(settings.tracking, tmp_path)
     assert store.uri == shown
     assert b"ret" not in pickle.dumps(store)
     Outbox(tmp_path, store).create("run", {})
@@ -127,7 +126,7 @@ def test_a_server_that_lets_nobody_in_names_the_variables(
 def test_errors_show_no_password() -> None:
     uri = "nonsense://me:secret@host"
     with pytest.raises(ConfigError) as caught:
-        compose_jobs(["freeze=none", f"tracking.uri={uri}"])
+        compose_sweep(["freeze=none", f"tracking.uri={uri}"])
     assert "secret" not in str(caught.value)
     assert "'nonsense://me:***@host' is not allowed" in str(caught.value)
     with pytest.raises(ConfigError) as caught:
@@ -147,4 +146,4 @@ def test_a_process_of_a_run_knows_the_real_address(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_default_is_no_secret() -> None:
-    assert compose("freeze=none").tracking.uri is None
+    assert compose_sweep(["freeze=none"]).settings.tracking.uri is None
