@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.base.device import CPU, Hardware
 from sweep.config.schema import Config, ConfigError, ModelConfig
 from sweep.models import quantization
 from sweep.models.model_files import count_errors, fetch, limit_errors
@@ -30,10 +31,19 @@ class Loaded:
     new_names: frozenset[str]
     """Backbone tensors that the checkpoint lacks: freshly initialised, so they train as the head
     does under every strategy."""
+    folder: Path
+    """Of the pretrained files."""
 
 
-def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
+def build_empty(
+    cfg: Config, num_labels: int, folder: Path | None = None
+) -> tuple[PreTrainedModel, Parts]:
     """The model without its weights, on the meta device: names and shapes at no cost.
+
+    Args:
+        cfg: The run.
+        num_labels: How many classes the head tells apart.
+        folder: Of the model's files; they are fetched if it is None.
 
     Raises:
         ConfigError: No text classifier, an unknown family, or too few positions.
@@ -41,7 +51,7 @@ def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    model_config = _model_config(fetch(cfg.model), cfg, num_labels)
+    model_config = _model_config(folder or fetch(cfg.model), cfg, num_labels)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(
             model_config, trust_remote_code=cfg.model.trust_remote_code
@@ -50,15 +60,19 @@ def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
 
 
 def load(
-    cfg: Config, label_names: Sequence[str], precision: str = "fp32", device: str = "cpu"
+    cfg: Config,
+    label_names: Sequence[str],
+    hardware: Hardware = CPU,
+    folder: Path | None = None,
 ) -> Loaded:
     """Load weights and tokenizer; the head is drawn from `cfg.seed`, whatever the folder holds.
 
     Args:
         cfg: The run; `freeze.quantization` packs the backbone while it is loaded.
         label_names: Names of the classes.
-        precision: What packed weights are unpacked to; all others are fp32.
-        device: Where weights are packed; without that, the model stays on the CPU.
+        hardware: Where weights are packed, and what they are unpacked to; all others are fp32,
+            and without packing the model stays on the CPU.
+        folder: Of the model's files; they are fetched if it is None.
 
     Raises:
         ConfigError: As `build_empty`, or a folder whose tokenizer cannot be used.
@@ -66,7 +80,7 @@ def load(
     from transformers import AutoModelForSequenceClassification, set_seed
 
     quantization.require(cfg.freeze)
-    folder = fetch(cfg.model)
+    folder = folder or fetch(cfg.model)
     model_config = _model_config(folder, cfg, len(label_names))
     model_config.id2label = dict(enumerate(label_names))
     model_config.label2id = {name: i for i, name in enumerate(label_names)}
@@ -79,7 +93,7 @@ def load(
         "output_loading_info": True,
     }
     if cfg.freeze.quantization:
-        options |= _packing(cfg, folder, options, precision, device)
+        options |= _packing(cfg, folder, options, hardware)
     set_seed(cfg.seed)
     model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     quantization.settle(model)
@@ -88,10 +102,10 @@ def load(
     _draw_head(model, str(parts["head"]))
     new_names = _new_names(model, info, parts)
     _check_pretrained(cfg, new_names, parts)
-    return Loaded(model, load_tokenizer(cfg.model), parts, new_names)
+    return Loaded(model, load_tokenizer(cfg.model, folder), parts, new_names, folder)
 
 
-def load_tokenizer(cfg: ModelConfig) -> Any:
+def load_tokenizer(cfg: ModelConfig, folder: Path | None = None) -> Any:
     """The tokenizer of the model's folder.
 
     Raises:
@@ -99,10 +113,9 @@ def load_tokenizer(cfg: ModelConfig) -> Any:
     """
     from transformers import AutoTokenizer
 
+    folder = folder or fetch(cfg)
     try:
-        return AutoTokenizer.from_pretrained(fetch(cfg), trust_remote_code=cfg.trust_remote_code)
-    except ConfigError:
-        raise
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code)
     except Exception as error:  # the tokenizers library raises plain Exception for damaged files
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ConfigError(
@@ -130,7 +143,7 @@ def _new_names(model: PreTrainedModel, info: Any, parts: Parts) -> frozenset[str
 
 
 def _packing(
-    cfg: Config, folder: Path, options: dict[str, Any], precision: str, device: str
+    cfg: Config, folder: Path, options: dict[str, Any], hardware: Hardware
 ) -> dict[str, Any]:
     """Options that pack the backbone, but neither what is new nor the small pooler."""
     import copy
@@ -146,8 +159,8 @@ def _packing(
     if parts.get("pooler"):
         skip += quantization.modules_to_train(empty, str(parts["pooler"]), [])
     return {
-        "quantization_config": quantization.quantization_config(skip, precision),
-        "device_map": {"": device},
+        "quantization_config": quantization.quantization_config(skip, hardware.precision),
+        "device_map": {"": hardware.device},
     }
 
 
