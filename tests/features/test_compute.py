@@ -183,7 +183,37 @@ def test_a_stopped_training_goes_on_with_the_same_bits(step: int, trainings: Tra
     assert all(torch.equal(w, pieces.weights[name]) for name, w in whole.weights.items())
 
 
-def test_a_cut_model_is_whole_again_when_asked(trainings: Trainings) -> None:
+def forwards(network: torch.nn.Module) -> dict[str, object]:
+    """Forward passes that are not those of a module's class."""
+    return {
+        name: module.__dict__["forward"]
+        for name, module in network.named_modules()
+        if "forward" in module.__dict__
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_is_as_it_was_after_its_training(precision: str, trainings: Trainings) -> None:
+    cfg = configure(trainings, "freeze=full", f"trainer.precision={precision}")
+    _, loaded, frozen, _, _ = prepared(cfg)
+    before = [type(module) for module in frozen.modules()], vars(loaded.model.config)
+    trained = run(cfg)
+    assert trained.features.cut is not None
+    assert forwards(trained.model) == {}
+    config: Any = trained.model.config
+    assert ([type(module) for module in trained.model.modules()], vars(config)) == before
+
+
+def test_a_cut_model_is_whole_after_an_error(trainings: Trainings) -> None:
+    cut = run(configure(trainings, "freeze=full")).features.cut
+    assert cut is not None
+    with pytest.raises(KeyError), cut_model(cut):
+        assert set(forwards(cut.model)) == {"bert"}
+        raise KeyError
+    assert forwards(cut.model) == {}
+
+
+def test_a_cut_model_is_whole_again_after_the_block(trainings: Trainings) -> None:
     cached = run(configure(trainings, "freeze=full"))
     batch = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
     cut = cached.features.cut
