@@ -51,6 +51,7 @@ def test_a_method_takes_what_it_is_given(method: Callable[..., Any]) -> None:
         (Trainer, "self.model.config.use_cache = "),
         (accelerate.Accelerator, "model._original_forward = model.forward"),
         (accelerate.Accelerator, "model.forward = "),
+        (accelerate.Accelerator, "item._is_accelerate_prepared = True"),
     ],
 )
 def test_an_attribute_is_set_where_it_is_read(owner: type, name: str) -> None:

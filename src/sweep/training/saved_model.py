@@ -64,8 +64,6 @@ def save_proven(subject: Subject, loaded: Loaded, part: Encoded, cfg: Config, fo
     predicted = []
     with tempfile.TemporaryDirectory() as scratch:
         for model in (subject.model, fresh):
-            # Not without kernels: PyTorch's own attention gives two models that are the same
-            # probabilities up to 2e-4 apart in bf16.
             with faster(model, subject.kernels):
                 whole = replace(subject, model=model, cut=None)
                 predicted.append(train.predict(whole, part, cfg, Path(scratch)))

@@ -208,7 +208,8 @@ def check_loss(loss: float, step: int) -> None:
 @contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Undo what a Trainer replaces on a model: its forward pass, for autocast, and `use_cache`."""
-    names = "forward", "_original_forward"
+    # With the last name left, the next Trainer would take it for wrapped, and compute in fp32.
+    names = "forward", "_original_forward", "_is_accelerate_prepared"
     before = {name: model.__dict__[name] for name in names if name in model.__dict__}
     config: Any = getattr(model, "config", None)
     use_cache = getattr(config, "use_cache", None)
