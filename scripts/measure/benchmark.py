@@ -399,7 +399,7 @@ def plot_growth(bench: Bench, results: Sequence[Result]) -> None:
 def prepare(args: argparse.Namespace) -> Bench:
     """Write the rows that both sides read, and find the model."""
     from sweep.base import environment
-    from sweep.base.device import precision_and_device
+    from sweep.base.device import resolve_hardware
     from sweep.config.compose import compose_jobs
     from sweep.data import splits as data
     from sweep.models import model_files as folder
@@ -415,7 +415,7 @@ def prepare(args: argparse.Namespace) -> Bench:
     path = out / f"rows_{args.texts}.json"
     path.write_text(json.dumps(rows), "utf-8")
     model = folder.fetch(job.cfg.model).absolute()
-    machine = environment.describe(precision_and_device(job.cfg.trainer)[1])
+    machine = environment.describe(resolve_hardware(job.cfg.trainer).device)
     world = f"{environment.git_state()} {environment.fingerprint(machine, environment.cores())}"
     return Bench(out, args.texts, args.epochs, args.repeats, path, model, world)
 

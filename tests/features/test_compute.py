@@ -20,17 +20,19 @@ from support.models import FAMILIES
 from support.training import Trainings
 
 from sweep.base import cache
+from sweep.base.device import resolve_hardware
 from sweep.config.schema import Config
 from sweep.data import encode
 from sweep.data.splits import Splits, load_splits
 from sweep.features import compute as features
-from sweep.features.cut import Level, levels_of
-from sweep.features.frozen_part import SAMPLE
-from sweep.models import pretrained
+from sweep.features.cut import Level, cut_model, levels_of
+from sweep.features.frozen_part import SAMPLE, FrozenPart
+from sweep.models import cpu_kernels, pretrained
 from sweep.runs.record import run_key
 from sweep.strategies import freeze
 from sweep.training import train
 from sweep.training.resume import Stopped, StopRequest
+from sweep.training.trainer import Subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SavedModel = Callable[[str], Path]
@@ -55,7 +57,7 @@ class Outcome:
     weights: dict[str, torch.Tensor]
     features: features.Features
     result: train.TrainResult
-    trainer: Any
+    model: torch.nn.Module
 
 
 def spread(network: torch.nn.Module) -> None:
@@ -75,10 +77,18 @@ def prepared(cfg: Config) -> tuple[Splits, Any, Any, Any, Any]:
     return splits, loaded, frozen, report, found
 
 
+def prepare(loaded: tuple[Any, ...], cfg: Config, sharing: int = 1) -> features.Features:
+    """What becomes of the frozen part on a CPU in the precision of a configuration."""
+    hardware = resolve_hardware(cfg.trainer)
+    with cpu_kernels.faster(loaded[0], cpu_kernels.available(hardware, False)):
+        return features.prepare(FrozenPart(*loaded, cfg, hardware), sharing)
+
+
 def run(cfg: Config, folder: Path | None = None, stop_after: int = 0) -> Outcome:
     """What `sweep.run` does between loading and recording."""
     _, loaded, frozen, report, found = prepared(cfg)
-    own = features.prepare(frozen, loaded, report, found, cfg)
+    hardware = resolve_hardware(cfg.trainer)
+    part = FrozenPart(frozen, loaded, report, found, cfg, hardware)
     losses: list[float] = []
     stop = StopRequest()
 
@@ -87,17 +97,15 @@ def run(cfg: Config, folder: Path | None = None, stop_after: int = 0) -> Outcome
         if step == stop_after:
             stop.ask()
 
-    result, trainer = train.train(
-        frozen,
-        loaded.tokenizer,
-        found.encoded,
-        cfg,
-        train.Session(Path(tempfile.mkdtemp(dir=".")) if folder is None else folder, told, stop),
-        report,
-        own.cut,
-    )
+    folder = Path(tempfile.mkdtemp(dir=".")) if folder is None else folder
+    session = train.Session(folder, told, stop)
+    with cpu_kernels.faster(frozen, cpu_kernels.available(hardware, False)):
+        own = features.prepare(part)
+        subject = Subject(frozen, loaded.tokenizer, hardware, own.cut)
+        with cut_model(own.cut):
+            result = train.train(subject, found.encoded, cfg, session, report)
     weights = {name: p.detach().clone() for name, p in frozen.named_parameters()}
-    return Outcome(losses, result.probabilities["test"], weights, own, result, trainer)
+    return Outcome(losses, result.probabilities["test"], weights, own, result, frozen)
 
 
 def configure(trainings: Trainings, *overrides: str, family: str = "bert") -> Config:
@@ -175,13 +183,45 @@ def test_a_stopped_training_goes_on_with_the_same_bits(step: int, trainings: Tra
     assert all(torch.equal(w, pieces.weights[name]) for name, w in whole.weights.items())
 
 
-def test_a_cut_model_is_whole_again_when_asked(trainings: Trainings) -> None:
+def forwards(network: torch.nn.Module) -> dict[str, object]:
+    """Forward passes that are not those of a module's class."""
+    return {
+        name: module.__dict__["forward"]
+        for name, module in network.named_modules()
+        if "forward" in module.__dict__
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_is_as_it_was_after_its_training(precision: str, trainings: Trainings) -> None:
+    cfg = configure(trainings, "freeze=full", f"trainer.precision={precision}")
+    _, loaded, frozen, _, _ = prepared(cfg)
+    before = [type(module) for module in frozen.modules()], vars(loaded.model.config)
+    trained = run(cfg)
+    assert trained.features.cut is not None
+    assert forwards(trained.model) == {}
+    # Else the next Trainer would not compute it in bf16.
+    assert not hasattr(trained.model, "_is_accelerate_prepared")
+    config: Any = trained.model.config
+    assert ([type(module) for module in trained.model.modules()], vars(config)) == before
+
+
+def test_a_cut_model_is_whole_after_an_error(trainings: Trainings) -> None:
+    cut = run(configure(trainings, "freeze=full")).features.cut
+    assert cut is not None
+    with cut_model(cut):
+        assert set(forwards(cut.model)) == {"bert"}
+    with pytest.raises(KeyError), cut_model(cut):
+        raise KeyError
+    assert forwards(cut.model) == {}
+
+
+def test_a_cut_model_is_whole_again_after_the_block(trainings: Trainings) -> None:
     cached = run(configure(trainings, "freeze=full"))
     batch = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
     cut = cached.features.cut
     assert cut is not None
-    cut.use_level(None)
-    network = cached.trainer.model.eval()
+    network = cached.model.eval()
     one, other = (
         network(**{**batch, "input_ids": ids}).logits
         for ids in (batch["input_ids"], batch["input_ids"].flip(1))
@@ -249,7 +289,7 @@ def test_a_longer_frozen_part_starts_from_a_shorter_one(
 
     monkeypatch.setattr(layer, "forward", counted)
     _, loaded, frozen, report, found = prepared(full)
-    built = features.prepare(frozen, loaded, report, found, full)
+    built = prepare((frozen, loaded, report, found), full)
     monkeypatch.undo()
     assert built.state == "built"
     # All 120 rows go through the upper layer alone; samples of 8 go through both.
@@ -322,7 +362,7 @@ def test_without_a_frozen_lower_part_there_are_no_features(
 ) -> None:
     cfg = configure(trainings, f"freeze={option}", *(["freeze.rank=2"] if option == "lora" else []))
     _, loaded, frozen, report, found = prepared(cfg)
-    assert features.prepare(frozen, loaded, report, found, cfg) == features.Features()
+    assert prepare((frozen, loaded, report, found), cfg) == features.Features()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -384,7 +424,7 @@ def test_a_full_disk_is_one_line(trainings: Trainings, monkeypatch: pytest.Monke
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    own = features.prepare(parts[2], parts[1], parts[3], parts[4], cfg)
+    own = prepare((parts[2], parts[1], *parts[3:]), cfg)
     assert own == features.Features(
         notes=[f"features are not cached: {cache.ROOT} cannot be written (No space left on device)"]
     )
@@ -419,7 +459,7 @@ def test_features_are_left_alone(overrides: list[str], reason: str, trainings: T
     cfg = configure(trainings, "freeze=full", *overrides)
     _, loaded, frozen, report, found = prepared(cfg)
     notes = [f"features are not cached: {reason}"] if reason else []
-    assert features.prepare(frozen, loaded, report, found, cfg) == features.Features(notes=notes)
+    assert prepare((frozen, loaded, report, found), cfg) == features.Features(notes=notes)
 
 
 @pytest.mark.parametrize(
@@ -436,15 +476,15 @@ def test_without_room_nothing_is_computed_and_what_is_there_is_read(
     cfg = configure(trainings, "freeze=full", "trainer.cache_features=auto")
     there = configure(trainings, "freeze=full", "trainer.cache_features=auto", "data.max_length=6")
 
-    def prepare(cfg: Config) -> features.Features:
+    def again(cfg: Config) -> features.Features:
         _, loaded, frozen, report, found = prepared(cfg)
-        return features.prepare(frozen, loaded, report, found, cfg, sharing=9)
+        return prepare((frozen, loaded, report, found), cfg, sharing=9)
 
-    assert prepare(there).state == "built"
+    assert again(there).state == "built"
     nothing = SimpleNamespace(available=0) if "memory" in short else 0.0
     monkeypatch.setattr(short, lambda: nothing)
-    assert prepare(there).state == "shared"
-    (note,) = prepare(cfg).notes
+    assert again(there).state == "shared"
+    (note,) = again(cfg).notes
     assert note.startswith("features are not cached: they would take up to")
     assert note.endswith(reason)
 
@@ -452,7 +492,7 @@ def test_without_room_nothing_is_computed_and_what_is_there_is_read(
 def test_many_runs_make_features_worth_it(trainings: Trainings) -> None:
     cfg = configure(trainings, "freeze=full", "trainer.cache_features=auto", "trainer.max_steps=2")
     _, loaded, frozen, report, found = prepared(cfg)
-    assert features.prepare(frozen, loaded, report, found, cfg, sharing=9).state == "built"
+    assert prepare((frozen, loaded, report, found), cfg, sharing=9).state == "built"
 
 
 # What a run records.

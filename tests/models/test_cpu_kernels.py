@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from sweep.config.schema import TrainerConfig
+from sweep.base.device import Hardware
 from sweep.models import cpu_kernels
 
 
@@ -108,12 +108,12 @@ def test_a_model_computes_the_same(family: str, saved_model: Callable[[str], Pat
     for layer in [*plain.modules(), *fast.modules()]:
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    cpu_kernels.speed_up(fast, TrainerConfig(device="cpu"))
-    assert fast.config._attn_implementation == cpu_kernels.NAME
-    losses = [network.eval()(**batch_of_three()).loss for network in (plain, fast)]
-    torch.testing.assert_close(*losses)
-    for loss in losses:
-        loss.backward()
+    with cpu_kernels.faster(fast, cpu_kernels.KERNELS):
+        assert fast.config._attn_implementation == cpu_kernels.NAME
+        losses = [network.eval()(**batch_of_three()).loss for network in (plain, fast)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
     for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4)
 
@@ -138,7 +138,8 @@ def test_norms_of_layers_hand_on_what_autocast_computes_in(
     with torch.no_grad():  # so that texts get logits that differ by more than rounding
         for weight in [*plain.parameters(), *fast.parameters()]:
             weight.mul_(10 if weight.ndim == 2 else 1)
-    cpu_kernels.speed_up(fast, TrainerConfig(device="cpu"))
+    block = cpu_kernels.faster(fast, cpu_kernels.KERNELS)
+    block.__enter__()
     types = [norm_types(network) for network in (plain, fast)]
     with torch.autocast("cpu", torch.bfloat16):
         logits = [network(**batch_of_three()).logits.detach() for network in (plain, fast)]
@@ -153,12 +154,57 @@ def test_norms_of_layers_hand_on_what_autocast_computes_in(
     assert {grad.dtype for grad in grads} == {torch.float32}
     fast(**batch_of_three())  # without autocast everything stays fp32
     assert set(types[1].values()) == {torch.float32}
+    block.__exit__(None, None, None)
+
+
+Way = list[tuple[str, type, object]]
+
+
+def way_of(network: torch.nn.Module) -> tuple[Way, str, list[str], list[str]]:
+    """All that decides how a model computes: classes, forward passes, configuration, tables."""
+    tables = transformers.AttentionInterface(), transformers.AttentionMaskInterface()
+    return (
+        [(name, type(m), m.__dict__.get("forward")) for name, m in network.named_modules()],
+        repr([(id(m.config), vars(m.config)) for m in network.modules() if hasattr(m, "config")]),
+        *(sorted(table) for table in tables),
+    )
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "modernbert"])
+def test_a_model_is_as_it_was_after_the_block(
+    family: str, saved_model: Callable[[str], Path]
+) -> None:
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    network = load(saved_model(family))
+    before = way_of(network)
+    with cpu_kernels.faster(network, cpu_kernels.KERNELS):
+        assert way_of(network) != before
+        with cpu_kernels.faster(load(saved_model(family)), cpu_kernels.KERNELS):
+            pass
+        inputs = batch_of_three()
+        del inputs["labels"]  # the model itself notes what problem they make
+        network.eval()(**inputs)  # the block inside has not taken anything away
+    assert way_of(network) == before
+    with pytest.raises(KeyError), cpu_kernels.faster(network, cpu_kernels.KERNELS):
+        raise KeyError
+    assert way_of(network) == before
+
+
+@pytest.mark.parametrize(
+    ("device", "compiled", "there"),
+    [("cpu", False, True), ("cpu", True, False), ("cuda", False, False)],
+)
+def test_kernels_are_for_cpus_and_models_that_are_not_compiled(
+    device: str, compiled: bool, there: bool
+) -> None:
+    expected = cpu_kernels.KERNELS if there else frozenset()
+    assert cpu_kernels.available(Hardware(device, "fp32"), compiled) == expected
 
 
 def test_a_saved_model_does_not_ask_for_them(
     saved_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     network = transformers.AutoModelForSequenceClassification.from_pretrained(saved_model("bert"))
-    cpu_kernels.speed_up(network, TrainerConfig(device="cpu"))
-    network.save_pretrained(tmp_path)
+    with cpu_kernels.faster(network, cpu_kernels.KERNELS):
+        network.save_pretrained(tmp_path)
     assert cpu_kernels.NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))

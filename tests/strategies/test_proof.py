@@ -14,14 +14,17 @@ from safetensors.torch import load_file, save_file
 from support.training import SavedModel, Trained, Trainings
 from transformers import TrainerCallback
 
+from sweep.base.device import CPU
 from sweep.commands.sweep import main
 from sweep.config.schema import Config
 from sweep.data.encode import encode
 from sweep.data.splits import load_splits
+from sweep.models import cpu_kernels, pretrained
 from sweep.strategies import freeze, proof
 from sweep.strategies.proof import ProofError
 from sweep.training import saved_model as saving
 from sweep.training import train
+from sweep.training.trainer import Subject
 
 FROZEN = "bert.encoder.layer.0.output.dense.weight"
 
@@ -227,9 +230,11 @@ def reload(trainings: Trainings, trained: Trained, cfg: Config, folder: Path) ->
     """Test probabilities of the model that a folder holds."""
     splits = load_splits(cfg.data)
     tokenizer = trained.trainer.processing_class
-    fresh = saving.load_again(cfg, folder, splits.label_names, "fp32", "cpu")
+    fresh = saving.load_again(cfg, folder, pretrained.load(cfg, splits.label_names), CPU)
     encoded = encode(splits.test, tokenizer, cfg.data, by_length=True)
-    return train.predict(fresh, tokenizer, encoded, cfg, trainings.output_dir)
+    with cpu_kernels.faster(fresh, cpu_kernels.KERNELS):
+        subject = Subject(fresh, tokenizer, CPU)
+        return train.predict(subject, encoded, cfg, trainings.output_dir)
 
 
 SAVED = ["none", "full", "lora", "dora", "ia3", "miss", "qlora"]

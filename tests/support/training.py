@@ -11,14 +11,17 @@ import torch
 from transformers import TrainerCallback
 
 from support.config import compose
+from sweep.base.device import resolve_hardware
 from sweep.config.schema import Config
 from sweep.data.encode import Encoded, encode
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import load_splits
+from sweep.models import cpu_kernels
 from sweep.models import pretrained as model
 from sweep.strategies import freeze, freeze_report
 from sweep.training import train
 from sweep.training.stopping import StopRequest
+from sweep.training.trainer import Subject
 
 SavedModel = Callable[[str], Path]
 
@@ -89,7 +92,7 @@ class Trainings:
         return loaded, *freeze.apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
 
     def run(self, cfg: Config) -> Trained:
-        splits = load_splits(cfg.data)
+        splits, hardware = load_splits(cfg.data), resolve_hardware(cfg.trainer)
         loaded, frozen, report = self.apply(cfg)
         encoded = {
             name: encode(getattr(splits, name), loaded.tokenizer, cfg.data, name != "train")
@@ -98,18 +101,21 @@ class Trainings:
         self.hook(frozen)
         before = {name: p.detach().clone() for name, p in frozen.named_parameters()}
         reports: list[tuple[dict[str, float], int, int]] = []
-        original = train.make_trainer
+        original, trainers = train.make_trainer, []
 
         def with_callbacks(*arguments: Any) -> Any:
             trainer = original(*arguments)
             for callback in self.callbacks:
                 trainer.add_callback(callback)
+            trainers.append(trainer)
             return trainer
 
         train.make_trainer = with_callbacks
         try:
             session = train.Session(self.output_dir, lambda *step: reports.append(step), self.stop)
-            result, trainer = train.train(frozen, loaded.tokenizer, encoded, cfg, session, report)
+            subject = Subject(frozen, loaded.tokenizer, hardware)
+            with cpu_kernels.faster(frozen, cpu_kernels.available(hardware, False)):
+                result = train.train(subject, encoded, cfg, session, report)
         finally:
             train.make_trainer = original
-        return Trained(result, trainer, report, before, encoded, reports)
+        return Trained(result, trainers[0], report, before, encoded, reports)

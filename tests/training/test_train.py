@@ -21,6 +21,7 @@ from support.config import STRATEGIES, compose, strategy
 from support.training import Trained, Trainings
 
 from sweep.base import device, environment
+from sweep.base.device import Hardware
 from sweep.config.compose import options
 from sweep.config.schema import Config, ConfigError, TrainerConfig
 from sweep.data.splits import load_splits
@@ -598,10 +599,9 @@ def test_a_peak_that_cannot_be_measured_is_left_out(
 
 
 def test_a_run_uses_one_of_several_gpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "precision_and_device", lambda cfg: ("fp32", "cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     cfg = bench.configure()
-    arguments = trainer.training_arguments(cfg, bench.output_dir)
+    arguments = trainer.training_arguments(cfg, Hardware("cuda", "fp32"), bench.output_dir)
     assert arguments.n_gpu == 1
     assert arguments.train_batch_size == cfg.trainer.per_device_train_batch_size
 

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
 from sweep.config.schema import ConfigError, TrainerConfig
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on and in which precision; resolved once, when the run begins."""
+
+    device: str
+    """`cuda`, `mps` or `cpu`."""
+    precision: str
+    """`fp32`, `bf16` or `fp16`."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute in the precision of the run, as the Trainer does."""
+        import torch
+
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        if self.precision not in dtypes:
+            return nullcontext()
+        return torch.autocast(self.device, dtype=dtypes[self.precision])
+
+
+CPU = Hardware("cpu", "fp32")
 
 
 def resolve_device(cfg: TrainerConfig) -> str:
@@ -53,11 +79,11 @@ def resolve_precision(cfg: TrainerConfig, device: str) -> str:
     return "fp32"
 
 
-def precision_and_device(cfg: TrainerConfig) -> tuple[str, str]:
-    """What a run computes in and where.
+def resolve_hardware(cfg: TrainerConfig) -> Hardware:
+    """Resolve what `trainer.device` and `trainer.precision` mean on this machine.
 
     Raises:
         ConfigError: As `resolve_device` and `resolve_precision`.
     """
     device = resolve_device(cfg)
-    return resolve_precision(cfg, device), device
+    return Hardware(device, resolve_precision(cfg, device))

@@ -36,6 +36,8 @@ class Checked:
     num_labels: int
     train_examples: int
     data_fingerprint: str = ""
+    weights_fingerprint: str = ""
+    weights_stamp: str = ""
     sharing: int = 1
     """How many jobs read the same texts with the same model and strategy."""
 
@@ -69,14 +71,18 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     for job in jobs:
         cfg = job.cfg
         splits = once(f"data {cfg.data}", load_splits, cfg.data)
-        weights = once(f"model {cfg.model}", model_files.fingerprint, cfg.model)
-        if weights is not None:
+        # The stamp first: files that are written in between will be hashed once more.
+        stamp = once(f"stamp {cfg.model}", model_files.file_stamp, cfg.model)
+        weights = stamp is not None and once(
+            f"model {cfg.model}", model_files.fingerprint, cfg.model
+        )
+        if weights:
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, model_files.check_positions, cfg))
-        if splits is not None and weights is not None:
+        if splits is not None and weights:
             key = run_key(cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
-            checked.append(Checked(job, key, *size, splits.fingerprint))
+            checked.append(Checked(job, key, *size, splits.fingerprint, weights, stamp))
     if errors:
         raise ConfigError(*errors)
     states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]

@@ -91,6 +91,8 @@ class SweepSession:
             store=replace(self.store),  # without this process's connection
             root=self.ledger.root,
             data_fingerprint=checked.data_fingerprint,
+            weights_fingerprint=checked.weights_fingerprint,
+            weights_stamp=checked.weights_stamp,
             sharing=checked.sharing,
             resume=resume,
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,23 @@ class Tokens:
     notes: list[str]
 
 
-def encode_splits(splits: Splits, tokenizer: Any, cfg: Config) -> Tokens:
+def encode_splits(
+    splits: Splits, tokenizer: Any, cfg: Config, folder: Path | None = None
+) -> Tokens:
     """Token ids of every split, from the cache if they are there; held-out ones by length.
 
     A cache that cannot be written costs time only, and is told in a note.
+
+    Args:
+        splits: The texts.
+        tokenizer: Of the model.
+        cfg: The run.
+        folder: Of the model's files; they are fetched if it is None.
     """
     key = cache.key_of(
         VERSION,
         splits.fingerprint,
-        model_files.tokenizer_fingerprint(cfg.model),
+        model_files.tokenizer_fingerprint(cfg.model, folder),
         cfg.data.max_length,
         {name: version(name) for name in ("tokenizers", "transformers")},
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from sweep.base import environment
-from sweep.base.device import precision_and_device
+from sweep.base.device import Hardware
 from sweep.base.words import Remark
 from sweep.config.schema import Config, ConfigError
 from sweep.execution import contention, faults
@@ -85,7 +85,7 @@ def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
     sizes: list[Size] = []
     for cfg, num_labels in configs:
         try:
-            sizes.append(_size(cfg, preflight(cfg, num_labels)))
+            sizes.append(_size(*preflight(cfg, num_labels)))
         except ConfigError as error:
             errors += error.messages
         except Exception as error:  # whatever a library raises about a file that is odd
@@ -102,16 +102,15 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}".rstrip(".:") if lines else repr(error)
 
 
-def _size(cfg: Config, report: FreezeReport) -> Size:
+def _size(report: FreezeReport, hardware: Hardware) -> Size:
     from sweep.training import cost
 
-    precision, device = precision_and_device(cfg.trainer)
     return Size(
         trainable_params=report.trainable_params,
         total_params=report.total_params,
         flops_per_token=cost.flops(report, 1.0),
-        precision=precision,
-        device=environment.device_name(device),
+        precision=hardware.precision,
+        device=environment.device_name(hardware.device),
     )
 
 

@@ -19,16 +19,15 @@ import torch
 from torch import nn
 
 from sweep.base import cache
-from sweep.base.device import precision_and_device
 from sweep.base.words import Remark, Text
 from sweep.config.schema import Config
-from sweep.data.encode import Tokens
 from sweep.features.cut import (
     Cut,
     CutError,
     Level,
     States,
     attention_of,
+    cut_model,
     first_token_alone,
     layer_form,
     levels_of,
@@ -37,9 +36,7 @@ from sweep.features.cut import (
 )
 from sweep.features.frozen_part import FrozenPart, keys
 from sweep.features.payoff import no_room, why_not
-from sweep.models import cpu_kernels
-from sweep.models.pretrained import Loaded
-from sweep.strategies.freeze_report import FreezeReport
+from sweep.models.modes import evaluating
 
 TOLERANCE = {"fp32": 1e-3}
 LOOSE = 0.1
@@ -64,50 +61,32 @@ class Features:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare(
-    model: nn.Module,
-    loaded: Loaded,
-    report: FreezeReport,
-    tokens: Tokens,
-    cfg: Config,
-    sharing: int = 1,
-) -> Features:
-    """Features of the frozen part, if there is one and they pay; else why not.
+def prepare(part: FrozenPart, sharing: int = 1) -> Features:
+    """Compute or find the features of the frozen part, if there is one and they pay; else say why.
 
     Args:
-        model: With its strategy applied; left cut.
-        loaded: Its parts and tokenizer.
-        report: What trains.
-        tokens: What it reads.
-        cfg: The run.
+        part: Its model has its strategy applied, and the kernels that it will train with: features
+            have to be what the Trainer would compute. It is left whole; see `cut_model`.
         sharing: How many runs of the sweep have this frozen part and these texts.
     """
-    cpu_kernels.speed_up(model, cfg.trainer)  # features have to be what the Trainer would compute
-    part = FrozenPart(model, loaded, report, tokens, cfg)
-    levels = levels_of(model, report)
+    model, device = part.model, part.hardware.device
+    levels = levels_of(model, part.report)
     reason = why_not(part, levels, sharing)
     if reason is not None:
         return _none(reason) if reason else Features()
-    cut = Cut(model, loaded.parts, levels, left=loaded.tokenizer.padding_side == "left")
-    device = precision_and_device(cfg.trainer)[1]
+    cut = Cut(model, part.loaded.parts, levels, left=part.loaded.tokenizer.padding_side == "left")
     if part.device.type != device:  # where the Trainer would put it
         model.to(device)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        runtime_s = _fill(cut, part)
-        _check(cut, part)
+        # Lower levels are cut to compute higher ones from them, and every level to be checked.
+        with cut_model(cut), evaluating(model):
+            runtime_s = _fill(cut, part)
+            _check(cut, part)
     except (CutError, NoRoomError, cache.CacheError) as error:
-        cut.use_level(None)
         return _none(str(error))
     except Exception as error:  # a model's own code may take a cut in any way
-        cut.use_level(None)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return _none(Remark("note.no_cut", {"reason": reason}))
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    cut.use(1)
     return Features(cut, "built" if runtime_s else "shared", runtime_s)
 
 
@@ -137,7 +116,7 @@ def _fill(cut: Cut, part: FrozenPart) -> float:
 def _find_form(cut: Cut, level: Level, part: FrozenPart) -> Level:
     """See what the output at a level looks like; a head that needs all tokens lowers the level."""
     batch = {name: values for name, values in part.sample().items() if name != "row"}
-    with part.precision():
+    with part.hardware.autocast():
         if level.pooled:
             try:
                 cut.forms[level.name] = pooled_form(part.model, batch)
@@ -185,7 +164,7 @@ def _compute(
     dtype = torch.float32
     for batch, rows in part.batches():
         cut.load(batch.pop("row"), batch["input_ids"].shape[1], part.device)
-        with part.precision(), first_token_alone(block) if block else nullcontext():
+        with part.hardware.autocast(), first_token_alone(block) if block else nullcontext():
             found = _outputs(cut, level, part, batch)
         dtype = found.dtype
         values = _stored(found, part.cfg)
@@ -252,10 +231,9 @@ def _check(cut: Cut, part: FrozenPart) -> None:
     """
     batch = part.sample()
     rows = batch.pop("row")
-    precision, _ = precision_and_device(part.cfg.trainer)
     exact = part.cfg.trainer.feature_dtype == "fp32"
-    tolerance = TOLERANCE.get(precision, LOOSE) if exact else LOOSE
-    with torch.no_grad(), part.precision():
+    tolerance = TOLERANCE.get(part.hardware.precision, LOOSE) if exact else LOOSE
+    with torch.no_grad(), part.hardware.autocast():
         cut.use_level(None)
         whole = part.model(**batch).logits.float()
         apart = float((whole - whole.mean(0)).abs().max())

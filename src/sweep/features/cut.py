@@ -1,7 +1,8 @@
 """A model whose frozen lower part is not computed: stored states take the place of its output.
 
 Modules are found through the parts of the model; nothing about an architecture is written here.
-Only `forward` of modules is replaced, so parameters, checkpoints and saved models stay whole.
+Only `forward` of modules is replaced, so parameters, checkpoints and saved models stay whole, and
+only within `cut_model`, after which the model computes all of itself again.
 """
 
 from __future__ import annotations
@@ -119,12 +120,14 @@ class Cut:
     _batch: torch.Tensor | None = None
 
     def use(self, stage: int) -> None:
-        """Cut where the frozen part of this stage ends, or not at all."""
+        """Cut where the frozen part of this stage ends, or not at all; see `cut_model`."""
         self.use_level(self.levels[stage - 1])
 
     def use_level(self, level: Level | None) -> None:
         """Replace the forward passes below a level; None computes everything again."""
         for module in self.model.modules():
+            # A `forward` of the instance hides the one of its class; without it, that is back.
+            # Others', such as the Trainer's around the whole model for autocast, stay.
             if isinstance(module.__dict__.get("forward"), _Stored):
                 del module.forward
         self._level = level if level and level.layers and level.name in self.states else None
@@ -136,6 +139,9 @@ class Cut:
             else layer_modules(self.model, self.parts)[: self._level.layers]
         )
         form = self.forms[self._level.name]
+        # Every layer below the cut hands on the states of the last one, whatever it is given. So
+        # the loop over the layers, which is the model's own code, need not be touched, and what a
+        # layer got from the embeddings and those before it does not matter.
         for module in skipped:
             module.forward = _Stored(self, form)
 
@@ -143,6 +149,8 @@ class Cut:
         """Fetch the states of a batch, before the model is called with it."""
         if self._level is not None:
             states = self.states[self._level.name]
+            # `forward` is given ids, but not which rows of the data they are; so states cannot be
+            # looked up there, and whoever has the rows leaves them here first.
             self._batch = states.batch(rows.tolist(), tokens, self.left).to(device)
 
     def computes(self, tensor: Tensor, stage: int) -> bool:
@@ -159,6 +167,26 @@ class Cut:
         """States of the batch that was loaded last."""
         assert self._batch is not None, "a batch came without its rows"
         return self._batch
+
+
+@contextmanager
+def cut_model(cut: Cut | None) -> Iterator[None]:
+    """Compute a model above its cut only while the block lasts, from the first stage on.
+
+    Stages of gradual unfreezing move the cut meanwhile; see `Cut.use`.
+
+    Args:
+        cut: Its model is changed in place, and computes all of itself again afterwards. None
+            leaves the model as it is.
+    """
+    if cut is None:
+        yield
+        return
+    try:
+        cut.use(1)
+        yield
+    finally:
+        cut.use_level(None)
 
 
 @dataclass
@@ -303,6 +331,8 @@ def pooled_form(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
     if not isinstance(output, Mapping):
         raise CutError("its backbone does not name its outputs")
     leaves = {k: v.detach().float().requires_grad_() for k, v in output.items() if v is not None}
+    # The backbone gives back what it gave before, as leaves of a graph of their own: whatever the
+    # head does with them, their gradients show which of them it reads.
     body.forward = lambda *_, **__: type(output)(**leaves)
     try:
         with torch.enable_grad():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from sweep.base import cache, environment
-from sweep.base.device import precision_and_device
+from sweep.base.device import Hardware
 from sweep.config.schema import Config
 from sweep.data.collate import Padding
 from sweep.data.encode import Encoded, Tokens
@@ -42,6 +41,7 @@ class FrozenPart:
     report: FreezeReport
     tokens: Tokens
     cfg: Config
+    hardware: Hardware
 
     @property
     def _parts(self) -> list[Encoded]:
@@ -52,14 +52,6 @@ class FrozenPart:
         """(rows + 1,) over the rows of all splits."""
         lengths = [np.diff(part.ends) for part in self._parts]
         return np.concatenate([[0], np.concatenate(lengths).cumsum()])
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """As the Trainer computes."""
-        precision, device = precision_and_device(self.cfg.trainer)
-        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        if precision not in dtypes:
-            return nullcontext()
-        return torch.autocast(device, dtype=dtypes[precision])
 
     @property
     def device(self) -> torch.device:
@@ -112,14 +104,13 @@ def _surroundings(part: FrozenPart) -> list[Any]:
     settings = config.to_dict() if hasattr(config, "to_dict") else {}
     for name in ("id2label", "label2id", "_name_or_path", "num_labels", "architectures"):
         settings.pop(name, None)
-    precision, device = precision_and_device(part.cfg.trainer)
     return [
         part.tokens.key,
         type(part.model).__name__,
         json.dumps(settings, sort_keys=True, default=str),
         (
-            precision,
-            environment.device_name(device),
+            part.hardware.precision,
+            environment.device_name(part.hardware.device),
             part.cfg.trainer.feature_dtype,
             torch.get_num_threads(),
         ),

@@ -10,6 +10,8 @@ none takes 0.95 of the time, one of attention 0.96 (two threads, 32 batches, eac
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -18,9 +20,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from sweep.base.device import resolve_device
-from sweep.config.schema import TrainerConfig
+from sweep.base.device import Hardware
 
+ATTENTION, DROPOUT, NORMS = "attention", "dropout", "norms"
+KERNELS = frozenset({ATTENTION, DROPOUT, NORMS})
 NAME = "sweep_cpu"
 """Of the attention, as transformers knows it."""
 LEVELS = 2**16
@@ -61,27 +64,59 @@ def drop(x: torch.Tensor, p: float) -> torch.Tensor:
     return cast(torch.Tensor, _Drop.apply(x, p))  # type: ignore[no-untyped-call]
 
 
-def speed_up(model: nn.Module, cfg: TrainerConfig) -> None:
-    """Switch a model's dropout, attention and norms to those here, if it computes on a CPU.
+def available(hardware: Hardware, compiled: bool) -> frozenset[str]:
+    """Return which of `KERNELS` a run could use; whether its model may, `agreement` finds out."""
+    return KERNELS if hardware.device == "cpu" and not compiled else frozenset()
+
+
+@contextmanager
+def faster(model: nn.Module, kernels: Collection[str]) -> Iterator[None]:
+    """Compute dropout, attention and norms of a model as here while the block lasts.
 
     Draws come from torch's generator, so that a seed decides them and a checkpoint restores them;
     they are others than those of `nn.Dropout`.
+
+    Args:
+        model: Changed in place. Afterwards its modules have their own classes again, and its
+            configurations name the attention that they named before.
+        kernels: Some of `KERNELS`.
     """
-    if resolve_device(cfg) != "cpu" or cfg.torch_compile:
-        return
-    for name, module in model.named_modules():
-        if type(module) is nn.Dropout:
-            module.__class__ = Dropout
-        # Outside of what is numbered, a norm may begin a sum that all layers add to, as in
-        # ModernBERT; so many additions would be rounded that it stays fp32.
-        if type(module) is nn.LayerNorm and any(part.isdigit() for part in name.split(".")):
-            module.__class__ = LayerNorm
-    AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    with ExitStack() as undo:
+        for name, module in model.named_modules():
+            if (faster_class := _faster_class(name, module, kernels)) is not None:
+                # Only the class changes: the module stays the object that optimizers, hooks,
+                # adapters and checkpoints know, and its weights stay where they are.
+                undo.callback(setattr, module, "__class__", type(module))
+                module.__class__ = faster_class
+        if ATTENTION in kernels:
+            _use_attention(model, undo)
+        yield
+
+
+def _faster_class(name: str, module: nn.Module, kernels: Collection[str]) -> type | None:
+    # Subclasses are left alone: what else they do is not known.
+    if type(module) is nn.Dropout and DROPOUT in kernels:
+        return Dropout
+    # Outside of what is numbered, a norm may begin a sum that all layers add to, as in ModernBERT;
+    # so many additions would be rounded that it stays fp32.
+    inner = any(part.isdigit() for part in name.split("."))
+    return LayerNorm if type(module) is nn.LayerNorm and inner and NORMS in kernels else None
+
+
+def _use_attention(model: nn.Module, undo: ExitStack) -> None:
+    """Name the attention of this module in every configuration of a model that names sdpa."""
+    # A model looks up its attention and the mask for it by name, in every forward pass.
+    for table, function in ((AttentionInterface, attention), (AttentionMaskInterface, sdpa_mask)):
+        if NAME not in table._global_mapping:  # a block inside another one leaves it to that
+            table.register(NAME, function)
+            undo.callback(table._global_mapping.pop, NAME)  # there is no way to unregister
     for module in model.modules():
         config: Any = getattr(module, "config", None)
+        # Layers mostly share one configuration; those of an encoder and a decoder differ.
         if getattr(config, "_attn_implementation", None) == "sdpa":
-            config._attn_implementation = NAME
+            # Setting it would also set that of all parts, which may differ and come by themselves.
+            undo.callback(setattr, config, "_attn_implementation_internal", "sdpa")
+            config._attn_implementation_internal = NAME
 
 
 def attention(

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def fetch(cfg: ModelConfig) -> Path:
     if folder is not None:
         return folder
     try:
-        folder = _snapshot(cfg)
+        folder = _cached_commit(cfg) or _snapshot(cfg)
     except Exception as error:  # HTTP, DNS, validation and cache errors share no base class
         raise ConfigError(
             f"model.name_or_path={cfg.name_or_path!r} cannot be had from the hub:"
@@ -69,6 +70,57 @@ def fetch(cfg: ModelConfig) -> Path:
         ) from None
     _check_folder(folder, cfg)
     return folder
+
+
+def _cached_commit(cfg: ModelConfig) -> Path | None:
+    """The folder of a commit that was downloaded before; a commit does not change."""
+    if not re.fullmatch("[0-9a-f]{40}", cfg.revision or ""):
+        return None
+    with contextlib.suppress(Exception):
+        folder = _snapshot(cfg, cached=True)
+        if any((folder / name).is_file() for name in WEIGHTS):  # not cut off half-way
+            return folder
+    return None
+
+
+def fetch_same(cfg: ModelConfig, fingerprint: str, stamp: str) -> Path:
+    """Return the folder with the files that a sweep began with.
+
+    Args:
+        cfg: The model.
+        fingerprint: What `fingerprint` gave when the sweep began. The commit in it pins a hub
+            model, so a push while the sweep runs changes nothing.
+        stamp: What `file_stamp` gave then. Files are hashed again only where it differs now.
+
+    Raises:
+        ConfigError: As `fetch`.
+        RuntimeError: The files of a folder are others than those.
+    """
+    if commit := re.search("@([0-9a-f]{40})$", fingerprint):
+        return fetch(replace(cfg, revision=commit[1]))
+    folder = find(cfg.name_or_path, "model.name_or_path")
+    if not fingerprint or not folder.is_dir():
+        return fetch(cfg)
+    if _stamp(folder) != stamp and content_fingerprint(folder) != fingerprint:
+        raise RuntimeError(
+            f"the files of model.name_or_path={cfg.name_or_path!r} changed while the sweep ran, so"
+            " its runs could not be compared; start it anew"
+        )
+    return folder
+
+
+def file_stamp(cfg: ModelConfig) -> str:
+    """Return sizes and times of a local folder's files, which tell cheaply that none was written.
+
+    It is empty for a hub model, whose commit says as much.
+    """
+    folder = local_folder(cfg)
+    return _stamp(folder) if folder else ""
+
+
+def _stamp(folder: Path) -> str:
+    stats = [(file.name, file.stat()) for file in _that_count(folder)]
+    return ";".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
 
 
 def _snapshot(cfg: ModelConfig, cached: bool = False) -> Path:
@@ -120,10 +172,14 @@ def _commit(cfg: ModelConfig) -> str | None:
 def content_fingerprint(folder: Path) -> str:
     """SHA-256 over weights, code and the files that shape model and tokens, by content."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".json", ".txt", ".model", ".py") and file.is_file():
-            digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
+    for file in _that_count(folder):
+        digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
     return digest.hexdigest()
+
+
+def _that_count(folder: Path) -> list[Path]:
+    kinds = (".safetensors", ".json", ".txt", ".model", ".py")
+    return sorted(f for f in folder.iterdir() if f.suffix in kinds and f.is_file())
 
 
 def _check_folder(folder: Path, cfg: ModelConfig) -> None:
@@ -221,9 +277,9 @@ def _is_file(folder: Path, name: object) -> bool:
     return isinstance(name, str) and (folder / name).is_file()
 
 
-def tokenizer_fingerprint(cfg: ModelConfig) -> str:
+def tokenizer_fingerprint(cfg: ModelConfig, folder: Path | None = None) -> str:
     """SHA-256 over the files that a tokenizer may be made from, by content."""
-    folder = fetch(cfg)
+    folder = folder or fetch(cfg)
     kinds = (".json", ".txt", ".model", ".py" if cfg.trust_remote_code else ".json")
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.base.device import CPU, Hardware
 from sweep.config.schema import Config, ConfigError, ModelConfig
 from sweep.models import agreement, quantization
 from sweep.models.agreement import Checkpoint
@@ -40,13 +41,22 @@ class Loaded:
     new_names: frozenset[str]
     """Backbone tensors that the checkpoint lacks: freshly initialised, so they train as the head
     does under every strategy."""
+    folder: Path
+    """Of the pretrained files."""
     unused: frozenset[str] = frozenset()
     """Modules of the checkpoint that a classifier has no place for, such as the head of another
     task."""
 
 
-def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
+def build_empty(
+    cfg: Config, num_labels: int, folder: Path | None = None
+) -> tuple[PreTrainedModel, Parts]:
     """The model without its weights, on the meta device: names and shapes at no cost.
+
+    Args:
+        cfg: The run.
+        num_labels: How many classes the head tells apart.
+        folder: Of the model's files; they are fetched if it is None.
 
     Raises:
         ConfigError: No text classifier, an unknown family, too few positions, or sizes in
@@ -55,7 +65,7 @@ def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    folder = fetch(cfg.model)
+    folder = folder or fetch(cfg.model)
     model_config = _model_config(folder, cfg, num_labels)
     try:
         with torch.device("meta"):
@@ -69,18 +79,18 @@ def build_empty(cfg: Config, num_labels: int) -> tuple[PreTrainedModel, Parts]:
     return model, parts_of(cfg, model_config.model_type, _names(model))
 
 
-def check_agreement(cfg: Config, empty: PreTrainedModel, parts: Parts) -> None:
+def check_agreement(cfg: Config, empty: PreTrainedModel, parts: Parts, folder: Path) -> None:
     """Make sure that config.json, weights and tokenizer of a folder belong together.
 
     Args:
         cfg: The run.
         empty: From `build_empty`, as are the parts.
         parts: Of the model.
+        folder: Of the model's files.
 
     Raises:
         ConfigError: They do not.
     """
-    folder = fetch(cfg.model)
     files = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
     model = cfg.model.name_or_path, cfg.model.revision, cfg.model.trust_remote_code
     errors = _disagreements(model, folder, files, empty.config.num_labels, tuple(parts.items()))
@@ -121,20 +131,24 @@ def _disagreements(
     checkpoint, values = Checkpoint.of(empty, info), read_config(folder) or {}
     return (
         *agreement.weight_errors(where, checkpoint, dict(parts), values),
-        *agreement.token_errors(where, load_tokenizer(cfg), empty),
+        *agreement.token_errors(where, load_tokenizer(cfg, folder), empty),
     )
 
 
 def load(
-    cfg: Config, label_names: Sequence[str], precision: str = "fp32", device: str = "cpu"
+    cfg: Config,
+    label_names: Sequence[str],
+    hardware: Hardware = CPU,
+    folder: Path | None = None,
 ) -> Loaded:
     """Load weights and tokenizer; the head is drawn from `cfg.seed`, whatever the folder holds.
 
     Args:
         cfg: The run; `freeze.quantization` packs the backbone while it is loaded.
         label_names: Names of the classes.
-        precision: What packed weights are unpacked to; all others are fp32.
-        device: Where weights are packed; without that, the model stays on the CPU.
+        hardware: Where weights are packed, and what they are unpacked to; all others are fp32,
+            and without packing the model stays on the CPU.
+        folder: Of the model's files; they are fetched if it is None.
 
     Raises:
         ConfigError: As `build_empty`, or a folder whose tokenizer cannot be used.
@@ -142,7 +156,7 @@ def load(
     from transformers import AutoModelForSequenceClassification, set_seed
 
     quantization.require(cfg.freeze)
-    folder = fetch(cfg.model)
+    folder = folder or fetch(cfg.model)
     model_config = _model_config(folder, cfg, len(label_names))
     model_config.id2label = dict(enumerate(label_names))
     model_config.label2id = {name: i for i, name in enumerate(label_names)}
@@ -152,7 +166,7 @@ def load(
         **_LOADING,
     }
     if cfg.freeze.quantization:
-        options |= _packing(cfg, folder, options, precision, device)
+        options |= _packing(cfg, folder, options, hardware)
     set_seed(cfg.seed)
     model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     quantization.settle(model)
@@ -163,11 +177,12 @@ def load(
     where = f"model.name_or_path={cfg.model.name_or_path!r}"
     if errors := agreement.weight_errors(where, checkpoint, parts, values):
         raise ConfigError(*errors)
-    tokenizer = load_tokenizer(cfg.model)
-    return Loaded(model, tokenizer, parts, checkpoint.new_names(parts), checkpoint.unused())
+    tokenizer = load_tokenizer(cfg.model, folder)
+    new_names = checkpoint.new_names(parts)
+    return Loaded(model, tokenizer, parts, new_names, folder, checkpoint.unused())
 
 
-def load_tokenizer(cfg: ModelConfig) -> Any:
+def load_tokenizer(cfg: ModelConfig, folder: Path | None = None) -> Any:
     """The tokenizer of the model's folder.
 
     Raises:
@@ -175,10 +190,9 @@ def load_tokenizer(cfg: ModelConfig) -> Any:
     """
     from transformers import AutoTokenizer
 
+    folder = folder or fetch(cfg)
     try:
-        return AutoTokenizer.from_pretrained(fetch(cfg), trust_remote_code=cfg.trust_remote_code)
-    except ConfigError:
-        raise
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code)
     except Exception as error:  # the tokenizers library raises plain Exception for damaged files
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ConfigError(
@@ -188,7 +202,7 @@ def load_tokenizer(cfg: ModelConfig) -> Any:
 
 
 def _packing(
-    cfg: Config, folder: Path, options: dict[str, Any], precision: str, device: str
+    cfg: Config, folder: Path, options: dict[str, Any], hardware: Hardware
 ) -> dict[str, Any]:
     """Options that pack the backbone, but neither what is new nor the small pooler."""
     import copy
@@ -204,8 +218,8 @@ def _packing(
     if parts.get("pooler"):
         skip += quantization.modules_to_train(empty, str(parts["pooler"]), [])
     return {
-        "quantization_config": quantization.quantization_config(skip, precision),
-        "device_map": {"": device},
+        "quantization_config": quantization.quantization_config(skip, hardware.precision),
+        "device_map": {"": hardware.device},
     }
 
 

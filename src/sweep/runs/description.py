@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweep.base import environment
-from sweep.base.device import precision_and_device
 from sweep.base.words import Remark
 from sweep.config.schema import Config
 from sweep.data import table_files
 from sweep.data.encode import Encoded, Tokens
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import Splits
-from sweep.models.model_files import fingerprint
 from sweep.runs.record import Record, RunSpec, artifacts, begun, write_config, write_record
 from sweep.strategies.description import describe
 from sweep.strategies.freeze_report import FreezeReport
@@ -23,23 +21,19 @@ from sweep.tracking.outbox import Outbox
 
 if TYPE_CHECKING:
     from sweep.features.compute import Features
+    from sweep.features.frozen_part import FrozenPart
     from sweep.models.pretrained import Loaded
 
 Sources = Mapping[str, tuple[str, Mapping[str, str | None]]]
 """Per split, the type and the fields of its source; see `table.sources`."""
 
 
-def open_record(
-    spec: RunSpec,
-    splits: Splits,
-    encoded: Mapping[str, Encoded],
-    report: FreezeReport,
-    loaded: Loaded,
-) -> Record:
+def open_record(spec: RunSpec, splits: Splits, part: FrozenPart) -> Record:
     """Write down what is known before training, so that a failed run can be read too."""
-    world = environment.describe(precision_and_device(spec.cfg.trainer)[1])
+    encoded, report = part.tokens.encoded, part.report
+    world = environment.describe(part.hardware.device)
     record = begun(spec, "RUNNING")
-    record.params = _params(spec, splits)
+    record.params = _params(spec, splits, part.hardware.precision)
     train = encoded["train"]
     record.metrics = {
         "trainable_params": report.trainable_params,
@@ -50,7 +44,7 @@ def open_record(
     }
     record.tags = _tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint}
     cut = _cut_note(encoded, spec.cfg)
-    _note(record, [*splits.notes, cut, *_checkpoint_notes(loaded), *spec.notes])
+    note(record, [*splits.notes, cut, *_checkpoint_notes(part.loaded), *spec.notes])
     write_config(spec)
     (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
     (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
@@ -83,26 +77,25 @@ def dataset_inputs(splits: Splits, name: str, sources: Sources) -> list[dict[str
     ]
 
 
-def note_costs(record: Record, tokens: Tokens, found: Features, runs: int) -> None:
+def note_costs(record: Record, tokens: Tokens, features: Features, runs: int) -> None:
     """Tell what was done once for all runs that have it in common, and what it took."""
     record.metrics["tokens_runtime_s"] = tokens.runtime_s
-    record.metrics["features_runtime_s"] = found.runtime_s
-    record.tags["sweep.features"] = found.state
-    notes = [*tokens.notes, *found.notes]
-    if found.runtime_s:
-        own = found.runtime_s
-        values = {"seconds": f"{own:.1f}", "each": f"{own / runs:.1f}", "runs": runs}
+    record.metrics["features_runtime_s"] = features.runtime_s
+    record.tags["sweep.features"] = features.state
+    notes = [*tokens.notes, *features.notes]
+    if runtime_s := features.runtime_s:
+        values = {"seconds": f"{runtime_s:.1f}", "each": f"{runtime_s / runs:.1f}", "runs": runs}
         notes.append(str(Remark("note.shared" if runs > 1 else "note.computed", values)))
-    _note(record, notes)
+    note(record, notes)
 
 
-def _note(record: Record, notes: list[str]) -> None:
+def note(record: Record, notes: list[str]) -> None:
+    """Add notes to a record, and show them in the log of the run."""
     record.notes += notes
-    for note in notes:
-        print(note)
+    print(*notes, sep="\n", end="\n" if notes else "")
 
 
-def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
+def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
     cfg = spec.cfg
     params = {
         "freeze": cfg.freeze.name,
@@ -115,7 +108,7 @@ def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
         "max_steps": cfg.trainer.max_steps,
         "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
         "max_length": cfg.data.max_length,
-        "precision": precision_and_device(cfg.trainer)[0],
+        "precision": precision,
         "num_labels": len(splits.label_names),
         "train_examples": len(splits.train),
     }
@@ -127,7 +120,7 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
     about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
     return {
         "sweep.key": spec.key,
-        "sweep.weights_fingerprint": fingerprint(spec.cfg.model),
+        "sweep.weights_fingerprint": spec.weights_fingerprint,
         "sweep.trains": str(describe(spec.cfg.freeze)),
         "sweep.layers": str(report.layers),
         "sweep.lowest_trained_depth": str(report.lowest_trained_depth),

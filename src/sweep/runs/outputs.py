@@ -6,20 +6,15 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from sweep.base.device import precision_and_device
 from sweep.base.disk import write_atomically
-from sweep.config.schema import Config
-from sweep.data.encode import Encoded
 from sweep.data.splits import Split, Splits
-from sweep.runs.record import CHECKPOINTS
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
-from sweep.training import saved_model
 from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -76,22 +71,3 @@ def _predictions(split: Split, probabilities: np.ndarray, label_names: list[str]
         }
     )
     return table.join(pd.DataFrame(probabilities, columns=[f"p_{name}" for name in label_names]))
-
-
-def save_model(
-    cfg: Config, trainer: Any, label_names: list[str], part: Encoded, folder: Path
-) -> None:
-    """Save the model, load it again and compare what the two predict for a split."""
-    from sweep.strategies import proof
-    from sweep.training import train
-
-    tokenizer = trainer.processing_class
-    if trainer.cut is not None:
-        trainer.cut.use_level(None)  # whoever uses the model computes all of it
-    saved_model.save(trainer.model, tokenizer, folder)
-    fresh = saved_model.load_again(cfg, folder, label_names, *precision_and_device(cfg.trainer))
-    original, again = (
-        train.predict(network, tokenizer, part, cfg, folder.with_name(CHECKPOINTS))
-        for network in (trainer.model, fresh)
-    )
-    proof.check_saved(original, again)

@@ -52,6 +52,10 @@ class RunSpec:
     """What happened to the run before this try."""
     data_fingerprint: str = ""
     """Content of the splits when the sweep began."""
+    weights_fingerprint: str = ""
+    """Content of the model's files when the sweep began; empty takes them as they are."""
+    weights_stamp: str = ""
+    """Their sizes and times then; see `model_files.fetch_same`."""
     sharing: int = 1
     """How many runs of the sweep read the same texts with the same frozen part."""
     resume: bool = True

@@ -6,12 +6,13 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from sweep.base.device import precision_and_device
+from sweep.base.device import Hardware, resolve_hardware
 from sweep.base.words import Remark
 from sweep.config.schema import Config, ConfigError
 from sweep.data.encode import encode_splits
-from sweep.data.splits import load_splits
+from sweep.data.splits import Splits, load_splits
 from sweep.models import pretrained
+from sweep.models.model_files import fetch, fetch_same
 from sweep.runs import description, integrity, outputs
 from sweep.runs.outputs import Curves
 from sweep.runs.record import CHECKPOINTS, Record, RunSpec
@@ -23,18 +24,22 @@ from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
     from sweep.training.stopping import StopRequest
+    from sweep.training.train import Session
 
 
-def preflight(cfg: Config, num_labels: int) -> FreezeReport:
+def preflight(cfg: Config, num_labels: int) -> tuple[FreezeReport, Hardware]:
     """Everything that can go wrong without data and weights, in a second.
+
+    Returns:
+        What would train, and on what.
 
     Raises:
         ConfigError: As `pretrained.build_empty`, `pretrained.check_agreement`, `freeze.apply` and
-            `device.resolve_precision`, or a decay by layers without layers.
+            `device.resolve_hardware`, or a decay by layers without layers.
     """
-    precision_and_device(cfg.trainer)
-    empty, parts = pretrained.build_empty(cfg, num_labels)
-    pretrained.check_agreement(cfg, empty, parts)
+    hardware, folder = resolve_hardware(cfg.trainer), fetch(cfg.model)
+    empty, parts = pretrained.build_empty(cfg, num_labels, folder)
+    pretrained.check_agreement(cfg, empty, parts, folder)
     _, report = apply(empty, parts, cfg.freeze)
     if cfg.optimizer.layer_decay is not None and not report.has_layers:
         raise ConfigError(
@@ -42,7 +47,7 @@ def preflight(cfg: Config, num_labels: int) -> FreezeReport:
             f" the model {cfg.model.name!r} name none. Add `layers: PATTERN` to its parts, or set"
             " optimizer.layer_decay=null."
         )
-    return report
+    return report, hardware
 
 
 def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) -> Record:
@@ -60,46 +65,65 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     import torch
 
     from sweep.features import compute
-    from sweep.training import train
+    from sweep.features.cut import cut_model
+    from sweep.features.frozen_part import FrozenPart
+    from sweep.models.cpu_kernels import faster
+    from sweep.training import logit_check, train
+    from sweep.training.trainer import Subject
 
     cfg, started = spec.cfg, time.time()
     torch.set_num_threads(spec.num_threads)  # sums in another order give other last bits
-    splits = load_splits(cfg.data)
-    if spec.data_fingerprint not in ("", splits.fingerprint):
-        raise RuntimeError(
-            "the data changed while the sweep ran, so its runs could not be compared; start it anew"
-        )
-    loaded = pretrained.load(cfg, splits.label_names, *precision_and_device(cfg.trainer))
-    frozen, report = apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
-    tokens = encode_splits(splits, loaded.tokenizer, cfg)
-    encoded = tokens.encoded
-    record = description.open_record(spec, splits, encoded, report, loaded)
+    hardware, splits = resolve_hardware(cfg.trainer), _same_splits(spec)
+    folder = fetch_same(cfg.model, spec.weights_fingerprint, spec.weights_stamp)
+    loaded = pretrained.load(cfg, splits.label_names, hardware, folder)
+    model, report = apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
+    tokens = encode_splits(splits, loaded.tokenizer, cfg, folder)
+    part, encoded = FrozenPart(model, loaded, report, tokens, cfg, hardware), tokens.encoded
+    record = description.open_record(spec, splits, part)
     description.tell(spec, record, splits, outbox)
-
-    found = compute.prepare(frozen, loaded, report, tokens, cfg, spec.sharing)
-    description.note_costs(record, tokens, found, spec.sharing)
-    outbox.describe({}, {"sweep.features": found.state})
 
     curves = Curves(spec.folder, outbox, progress)
     session = train.Session(spec.folder / CHECKPOINTS, curves.add, stop)
-    if (stopped := session.resume_from) is not None:
-        curves.cut(checkpoint.step_of(stopped))
-        step = checkpoint.step_of(stopped)
-        record.notes.append(str(Remark("note.went_on", {"step": step})))
-    result, trainer = train.train(
-        frozen, loaded.tokenizer, encoded, cfg, session, report, found.cut
-    )
+    ways = logit_check.check(part)
+    description.note(record, ways.notes)
+    # Both change how a model computes, and both leave it as it was.
+    with faster(model, ways.kernels):
+        features = compute.prepare(part, spec.sharing)
+        description.note_costs(record, tokens, features, spec.sharing)
+        outbox.describe({}, {"sweep.features": features.state})
+        _go_on(session, curves, record)
+        subject = Subject(model, loaded.tokenizer, hardware, features.cut, ways.kernels)
+        with cut_model(features.cut):
+            result = train.train(subject, encoded, cfg, session, report)
     record.metrics |= result.metrics
     record.notes += result.notes
 
     outputs.write_results(spec.folder, splits, report, result)
     if cfg.trainer.save_model:
-        place = spec.folder / "model"
-        outputs.save_model(cfg, trainer, splits.label_names, encoded[result.reported], place)
-        saved_model.write_card(cfg, splits.label_names, report, result.metrics, place)
+        model_folder = spec.folder / "model"
+        saved_model.save_proven(subject, loaded, encoded[result.reported], cfg, model_folder)
+        saved_model.write_card(cfg, splits.label_names, report, result.metrics, model_folder)
     integrity.seal(spec.folder)
     shutil.rmtree(session.output_dir, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started
     outbox.log([(record.metrics, curves.last_step, time.time())])
     record.status = "FINISHED"
     return record
+
+
+def _same_splits(spec: RunSpec) -> Splits:
+    """Read the data that the sweep began with."""
+    splits = load_splits(spec.cfg.data)
+    if spec.data_fingerprint not in ("", splits.fingerprint):
+        raise RuntimeError(
+            "the data changed while the sweep ran, so its runs could not be compared; start it anew"
+        )
+    return splits
+
+
+def _go_on(session: Session, curves: Curves, record: Record) -> None:
+    """Cut the curves at the checkpoint from which the training goes on, if there is one."""
+    if (stopped := session.resume_from) is not None:
+        step = checkpoint.step_of(stopped)
+        curves.cut(step)
+        record.notes.append(str(Remark("note.went_on", {"step": step})))

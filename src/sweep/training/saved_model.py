@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from sweep.base.device import Hardware
 from sweep.config.schema import Config
+from sweep.data.encode import Encoded
 from sweep.models import pretrained
+from sweep.models.pretrained import Loaded
 from sweep.strategies import adapters
 from sweep.strategies.description import describe
 from sweep.strategies.freeze_report import FreezeReport
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from sweep.training.trainer import Subject
 
 CARD = """\
 # {title}
@@ -36,6 +42,34 @@ A text classifier, fine-tuned by `sweep`. What trained: {about}.
 """
 
 
+def save_proven(subject: Subject, loaded: Loaded, part: Encoded, cfg: Config, folder: Path) -> None:
+    """Save the model, load it again and compare what the two predict for a split.
+
+    Args:
+        subject: The trained model, whole again.
+        loaded: What it was before; an adapter is put on a fresh one of these.
+        part: The split.
+        cfg: The run.
+        folder: Where the model goes.
+
+    Raises:
+        ProofError: They predict otherwise.
+    """
+    from sweep.models.cpu_kernels import faster
+    from sweep.strategies import proof
+    from sweep.training import train
+
+    save(subject.model, subject.tokenizer, folder)
+    fresh = load_again(cfg, folder, loaded, subject.hardware)
+    predicted = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in (subject.model, fresh):
+            with faster(model, subject.kernels):
+                whole = replace(subject, model=model, cut=None)
+                predicted.append(train.predict(whole, part, cfg, Path(scratch)))
+    proof.check_saved(*predicted)
+
+
 def save(trained: Any, tokenizer: Any, folder: Path) -> None:
     """Write the weights that are needed to use the model, and its tokenizer."""
     # Not Trainer.save_model, which adds its arguments as a pickle.
@@ -43,16 +77,15 @@ def save(trained: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def load_again(
-    cfg: Config, folder: Path, label_names: Sequence[str], precision: str, device: str
-) -> nn.Module:
+def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) -> nn.Module:
     """The saved model in a fresh one, of which nothing may be left over to help.
 
     What is drawn anew gets another seed, so a head that was not saved shows.
     """
+    label_names = [*loaded.model.config.id2label.values()]
     if cfg.freeze.adapter:
         other = replace(cfg, seed=(cfg.seed + 1) % 2**32)
-        base = pretrained.load(other, label_names, precision, device).model
+        base = pretrained.load(other, label_names, hardware, loaded.folder).model
         return adapters.load_saved(base, folder)
     from transformers import AutoModelForSequenceClassification
 

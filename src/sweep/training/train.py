@@ -13,13 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from sweep.base.words import Remark
 from sweep.config.schema import Config
 from sweep.data.encode import Encoded
 from sweep.data.split_rows import NAMES
-from sweep.features.cut import Cut
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.strategies.gradual import Thaw, discriminate
 from sweep.strategies.proof import Proof
@@ -27,7 +25,14 @@ from sweep.training import checkpoint, cost
 from sweep.training.progress import Progress
 from sweep.training.resume import Keeper
 from sweep.training.stopping import StopRequest
-from sweep.training.trainer import DivergedError, SweepTrainer, Watcher, make_trainer
+from sweep.training.trainer import (
+    DivergedError,
+    Subject,
+    SweepTrainer,
+    Watcher,
+    left_as_it_was,
+    make_trainer,
+)
 
 _SCORES = ("loss", "accuracy", "f1")
 
@@ -66,32 +71,39 @@ class TrainResult:
 
 
 def train(
-    model: nn.Module,
-    tokenizer: Any,
+    subject: Subject,
     encoded: dict[str, Encoded],
     cfg: Config,
     session: Session,
     strategy: FreezeReport,
-    cut: Cut | None = None,
-) -> tuple[TrainResult, SweepTrainer]:
+) -> TrainResult:
     """Train, evaluate, and predict on the held-out splits.
 
     Args:
-        model: Trained in place; its strategy is already applied.
-        tokenizer: Pads the batches.
+        subject: Its model is trained in place.
         encoded: By the names train, validation and test; test may be empty.
         cfg: The run.
         session: Checkpoints, progress, stop.
         strategy: What trains: to be proven, thawed in stages and given rates by depth.
-        cut: Stored states in place of its frozen lower part.
 
     Raises:
         DivergedError: The loss is not finite.
         ProofError: The strategy did not do what it says.
         Stopped: As the session asked; a checkpoint is kept.
     """
-    trainer = make_trainer(model, tokenizer, encoded, cfg, session.output_dir)
-    trainer.cut = cut
+    with left_as_it_was(subject.model):
+        return _train(subject, encoded, cfg, session, strategy)
+
+
+def _train(
+    subject: Subject,
+    encoded: dict[str, Encoded],
+    cfg: Config,
+    session: Session,
+    strategy: FreezeReport,
+) -> TrainResult:
+    model, cut = subject.model, subject.cut
+    trainer = make_trainer(subject, encoded, cfg, session.output_dir)
     if cfg.optimizer.layer_decay is not None:
         discriminate(trainer.create_optimizer(), model, strategy, cfg.optimizer.layer_decay)
     proof = Proof(model, strategy, trainer.clock.paused)
@@ -105,21 +117,19 @@ def train(
         trainer.add_callback(callback)
 
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    found = _costs(trainer, strategy, encoded["train"])
+    costs = _costs(trainer, strategy, encoded["train"])
     proof.finish(trainer.optimizer)
     scores, probabilities = _evaluate(trainer, encoded, cfg)
-    found |= scores
-    _check_finite(found)
+    _check_finite(costs | scores)
     notes = [note for watcher in watchers for note in watcher.notes] + _late_notes(trainer, cfg)
-    return TrainResult(found, probabilities, notes, thaw.begun), trainer
+    return TrainResult(costs | scores, probabilities, notes, thaw.begun)
 
 
-def predict(
-    model: nn.Module, tokenizer: Any, part: Encoded, cfg: Config, output_dir: Path
-) -> np.ndarray:
+def predict(subject: Subject, part: Encoded, cfg: Config, output_dir: Path) -> np.ndarray:
     """Probabilities that a model gives a split, (rows, classes), in the order of the split."""
-    trainer = make_trainer(model, tokenizer, dict.fromkeys(NAMES, part), cfg, output_dir)
-    return _predict(trainer, part, "test")[1]
+    with left_as_it_was(subject.model):
+        trainer = make_trainer(subject, dict.fromkeys(NAMES, part), cfg, output_dir)
+        return _predict(trainer, part, "test")[1]
 
 
 def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dict[str, float]:
@@ -181,8 +191,8 @@ def _late_notes(trainer: SweepTrainer, cfg: Config) -> list[str]:
     return [str(Remark("note.evaluated", {"every": wanted, "steps": steps}))]
 
 
-def _check_finite(found: dict[str, float]) -> None:
-    bad = sorted(name for name, value in found.items() if not math.isfinite(value))
+def _check_finite(metrics: dict[str, float]) -> None:
+    bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if bad:
         raise DivergedError(
             f"{', '.join(bad)} ended as NaN or infinite. Lower optimizer.learning_rate."

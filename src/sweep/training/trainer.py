@@ -19,13 +19,12 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sweep.base import process_groups
-from sweep.base.device import precision_and_device
+from sweep.base.device import Hardware
 from sweep.config.schema import Config
 from sweep.data.collate import Padding
 from sweep.data.encode import Encoded
 from sweep.data.sampler import EpochOrder
 from sweep.features.cut import Cut
-from sweep.models import cpu_kernels
 from sweep.strategies.freeze import FrozenModes
 from sweep.training import cost, metrics
 from sweep.training.progress import Progress
@@ -35,16 +34,33 @@ class DivergedError(RuntimeError):
     """The loss became NaN or infinite."""
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a Trainer works on."""
+
+    model: nn.Module
+    """With its strategy applied."""
+    tokenizer: Any
+    """Pads the batches."""
+    hardware: Hardware
+    cut: Cut | None = None
+    """Stored states in place of the frozen lower part, while `cut_model` lasts."""
+    kernels: frozenset[str] = frozenset()
+    """With which it computes, while `cpu_kernels.faster` lasts."""
+
+
 class SweepTrainer(Trainer):
     """Trainer with a stopwatch, and with frozen modules in evaluation mode if so configured."""
 
-    def __init__(self, *args: Any, frozen_dropout: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, frozen_dropout: bool, cut: Cut | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.clock = cost.Stopwatch()
         self.order: EpochOrder | None = None
         self._earlier_peak: int | None = None
         self.frozen_modes = FrozenModes(cast(nn.Module, self.model), frozen_dropout)
-        self.cut: Cut | None = None
+        self.cut = cut
         # Text classifiers take the Trainer's count of items but average over their own batch all
         # the same, so that losses and gradients of accumulated batches would add up.
         self.model_accepts_loss_kwargs = False
@@ -189,28 +205,46 @@ def check_loss(loss: float, step: int) -> None:
         )
 
 
+@contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Undo what a Trainer replaces on a model: its forward pass, for autocast, and `use_cache`."""
+    # With the last name left, the next Trainer would take it for wrapped, and compute in fp32.
+    names = "forward", "_original_forward", "_is_accelerate_prepared"
+    before = {name: model.__dict__[name] for name in names if name in model.__dict__}
+    config: Any = getattr(model, "config", None)
+    use_cache = getattr(config, "use_cache", None)
+    try:
+        yield
+    finally:
+        for name in names:
+            model.__dict__.pop(name, None)
+        model.__dict__.update(before)
+        if hasattr(config, "use_cache"):
+            config.use_cache = use_cache
+
+
 def make_trainer(
-    model: nn.Module, tokenizer: Any, encoded: dict[str, Encoded], cfg: Config, output_dir: Path
+    subject: Subject, encoded: dict[str, Encoded], cfg: Config, output_dir: Path
 ) -> SweepTrainer:
     """The Trainer of a run, without anything that watches it."""
-    cpu_kernels.speed_up(model, cfg.trainer)
     trainer = SweepTrainer(
-        model=model,
-        args=training_arguments(cfg, output_dir),
+        model=subject.model,
+        args=training_arguments(cfg, subject.hardware, output_dir),
         train_dataset=cast(Any, encoded["train"]),
         eval_dataset=cast(Any, encoded["validation"]),
         data_collator=Padding.of(
-            tokenizer, cfg.data.max_length if cfg.trainer.padding == "max_length" else None
+            subject.tokenizer, cfg.data.max_length if cfg.trainer.padding == "max_length" else None
         ),
-        processing_class=tokenizer,
+        processing_class=subject.tokenizer,
         compute_metrics=lambda p: metrics.compute(p.predictions.argmax(-1), p.label_ids),
         frozen_dropout=cfg.freeze.frozen_dropout,
+        cut=subject.cut,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
+def training_arguments(cfg: Config, hardware: Hardware, output_dir: Path) -> TrainingArguments:
     """The Trainer's arguments for a run; everything not named here keeps its default.
 
     Raises:
@@ -218,14 +252,13 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
     """
     process_groups.refuse()
     t, o = cfg.trainer, cfg.optimizer
-    precision, device = precision_and_device(t)
     when = "steps" if t.eval_steps else "epoch"
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         seed=cfg.seed,
-        use_cpu=device == "cpu",
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
+        use_cpu=hardware.device == "cpu",
+        bf16=hardware.precision == "bf16",
+        fp16=hardware.precision == "fp16",
         tf32=None,
         torch_compile=t.torch_compile,
         optim=o.optim,
@@ -255,7 +288,7 @@ def training_arguments(cfg: Config, output_dir: Path) -> TrainingArguments:
         logging_steps=t.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # the default writes a diverged loss down as 0
-        dataloader_pin_memory=device == "cuda",
+        dataloader_pin_memory=hardware.device == "cuda",
         remove_unused_columns=False,
         label_names=["labels"],  # which the Trainer cannot tell from the wrapper of an adapter
         report_to="none",
