@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.base.layout import SweepPaths
 from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
 from sweep.config.schema import ReportConfig, SweepSettings
@@ -82,11 +83,11 @@ def _report(
     note = report_files.description(found, plan)
     tags = {"sweep.recommendation": verdict.text(found)[:5000], "mlflow.note.content": note}
     box.describe(tags=tags)
-    box.upload([box.folder / "report"])
+    box.upload([SweepPaths(box.folder).report])
 
 
 def _failed(console: Console, folder: Path, error: Exception) -> None:
-    path = folder / "report_error.txt"
+    path = SweepPaths(folder).report_error
     path.write_text("".join(traceback.format_exception(error)), "utf-8")
     _say(
         console,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import SweepPaths
 from sweep.commands import conclude
 from sweep.execution import launcher, other_sweeps
 from sweep.execution.progress import LineView, Pace, view
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from sweep.runs.ledger import Ledger
     from sweep.tracking.store import Store
 
-SWEEP = "sweep.json"
 OPENING_S = 5.0
 """How long a sweep waits for its id in a store that was there a moment ago."""
 DELIVERY_S = 30.0
@@ -87,7 +87,7 @@ class SweepSession:
             swept=job.swept,
             key=checked.key,
             sweep_id=self.box.run_id or self.folder.name,
-            folder=stopped or self.folder / f"{index:03d}_{job.cfg.freeze.name}",
+            folder=stopped or SweepPaths(self.folder).run(index, job.cfg.freeze.name),
             store=replace(self.store),  # without this process's connection
             root=self.ledger.root,
             data_fingerprint=checked.data_fingerprint,
@@ -134,8 +134,8 @@ class SweepSession:
                 for index, spec in specs.items()
             ],
         }
-        write_atomically(self.folder / SWEEP, json.dumps(about, indent=1))
-        self.box.upload([self.folder / SWEEP])
+        write_atomically(SweepPaths(self.folder).plan, json.dumps(about, indent=1))
+        self.box.upload([SweepPaths(self.folder).plan])
 
     def _finish(
         self, console: Console, executed: Executed, records: Sequence[Record], planned: int

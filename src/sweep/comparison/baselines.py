@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from sweep.base import cache
 from sweep.base.disk import write_atomically
+from sweep.base.layout import SweepPaths
 from sweep.base.words import Remark
 from sweep.comparison.results import Baseline
 from sweep.config import decides
@@ -25,7 +26,6 @@ from sweep.data.splits import Split, Splits, load_splits
 from sweep.runs import read_outputs
 from sweep.runs.record import Record
 
-FILE = "baselines.json"
 """In the folder of a sweep."""
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
     "words": ("word", (1, 2)),
@@ -53,7 +53,7 @@ def beside(records: Sequence[Record], folder: Path | None) -> tuple[list[Baselin
     if folder is None or all(record.status != "FINISHED" for record in records):
         return [], []
     try:
-        return of_records(records, folder / FILE), []
+        return of_records(records, SweepPaths(folder).baselines), []
     except ConfigError as error:
         return [], [Remark("warning.no_data", {"error": error.messages[0]})]
     except OSError as error:

@@ -8,7 +8,7 @@ from sweep.base.words import Remark
 from sweep.config.schema import Config
 from sweep.execution import faults
 from sweep.execution.worker import Outcome
-from sweep.runs.record import RunSpec, next_folder, saved_config, write_record
+from sweep.runs.record import RunSpec, saved_config, write_record
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,4 @@ def as_stopped(spec: RunSpec) -> RunSpec:
 
 
 def _again(spec: RunSpec, note: str) -> RunSpec:
-    return replace(spec, folder=next_folder(spec.folder), notes=(*spec.notes, note), device=None)
+    return replace(spec, folder=spec.paths.next_try(), notes=(*spec.notes, note), device=None)

@@ -29,7 +29,6 @@ from sweep.runs.ledger import Ledger
 from sweep.runs.record import (
     Record,
     RunSpec,
-    artifacts,
     first_tags,
     read_record,
     unfinished,
@@ -143,7 +142,7 @@ def _claimed_run(
 ) -> Outcome:
     device = "cpu" if spec.device is None else f"cuda{spec.device}"
     spec.folder.mkdir(parents=True, exist_ok=True)
-    _redirect_output(spec.folder / "run.log")
+    _redirect_output(spec.paths.log)
     with liveness.claim(spec.folder), ExitStack() as stack:
         here = stack.enter_context(contention.present(device))
         box = Outbox(spec.folder, spec.store)
@@ -192,7 +191,7 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
         sys.stdout.flush()
         sys.stderr.flush()
         box.describe(tags={k: v for k, v in record.tags.items() if k == "timing_contended"})
-        box.upload(artifacts(spec.folder))
+        box.upload(spec.paths.artifacts())
         box.finish(record.status, record.reason)
         box.close(DELIVERY_S)
         record.run_id = box.run_id

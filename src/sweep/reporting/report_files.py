@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.base import words
+from sweep.base.layout import ReportPaths, SweepPaths
 from sweep.comparison import recommend, rows
 from sweep.comparison.results import Comparison, Row
 from sweep.config.schema import ReportConfig
@@ -29,9 +30,9 @@ def write(
     found: Comparison, records: Sequence[Record], plan: Plan, folder: Path, options: ReportConfig
 ) -> Path:
     """Write report/ of a sweep; returns the path of its page."""
-    report = folder / "report"
+    report = SweepPaths(folder).report
     tables.write(found, report)
-    (report / "recommendation.json").write_text(recommendation_file.to_json(found), "utf-8")
+    ReportPaths(report).recommendation.write_text(recommendation_file.to_json(found), "utf-8")
     texts = texts_of(records, found.split) if options.examples else {}
     say = words.load(options.language)
     return build_page(report, Material(found, records, plan, say, texts, options.examples))
@@ -40,9 +41,7 @@ def write(
 def texts_of(records: Sequence[Record], split: str) -> dict[str, str]:
     """Text per id of the reported split, if the data is still what the runs were trained on."""
     fingerprints = {r.tags.get("sweep.data_fingerprint") for r in records if r.status == "FINISHED"}
-    known = [
-        r for r in records if r.status == "FINISHED" and (Path(r.folder) / "config.yaml").exists()
-    ]
+    known = [r for r in records if r.status == "FINISHED" and r.paths.config.exists()]
     if len(fingerprints) != 1 or not known:
         return {}
     try:

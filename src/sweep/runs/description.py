@@ -16,7 +16,7 @@ from sweep.data.encode import Encoded, Tokens
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import Splits
 from sweep.models.model_files import fingerprint
-from sweep.runs.record import Record, RunSpec, artifacts, begun, write_config, write_record
+from sweep.runs.record import Record, RunSpec, begun, write_config, write_record
 from sweep.strategies.description import describe
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
@@ -52,8 +52,8 @@ def open_record(
     cut = _cut_note(encoded, spec.cfg)
     _note(record, [*splits.notes, cut, *_checkpoint_notes(loaded), *spec.notes])
     write_config(spec)
-    (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
-    (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
+    spec.paths.freeze.write_text(report.to_json(), "utf-8")
+    spec.paths.environment.write_text(json.dumps(world, indent=1), "utf-8")
     write_record(record, spec.folder)
     return record
 
@@ -62,7 +62,7 @@ def tell(spec: RunSpec, record: Record, splits: Splits, outbox: Outbox) -> None:
     """Store what is known before training."""
     outbox.describe(record.params, record.tags)
     outbox.log([(record.metrics, 0, time.time())])
-    outbox.upload(artifacts(spec.folder))
+    outbox.upload(spec.paths.artifacts())
     outbox.inputs(dataset_inputs(splits, spec.cfg.data.name, table_files.sources(spec.cfg.data)))
 
 

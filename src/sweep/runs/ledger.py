@@ -16,10 +16,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import RootPaths, RunPaths
 from sweep.base.words import Remark
 from sweep.runs.integrity import damaged_file, has_model
 from sweep.runs.liveness import SILENT_S, is_alive, left_behind
-from sweep.runs.record import CHECKPOINTS, RECORD, Record, artifacts, read_record, write_record
+from sweep.runs.record import Record, read_record, write_record
 from sweep.runs.refill import restart_lost
 from sweep.tracking.outbox import open_in
 from sweep.tracking.queue import has_waiting, status_in
@@ -65,7 +66,7 @@ class Ledger:
 
     def damaged(self, key: str, with_model: bool = False) -> list[Path]:
         """Files that are gone or changed, for which finished runs of a key count as not done."""
-        folders = [folder for folder in self._folders(key) if (folder / RECORD).exists()]
+        folders = [folder for folder in self._folders(key) if RunPaths(folder).record.exists()]
         records = {folder: read_record(folder) for folder in folders}
         return [
             folder / file
@@ -86,7 +87,7 @@ class Ledger:
         if not runs or runs[-1].status in ("FINISHED", "FAILED"):
             return None
         folder = Path(runs[-1].folder)
-        return folder if (folder / CHECKPOINTS).is_dir() and not is_alive(folder) else None
+        return folder if RunPaths(folder).checkpoints.is_dir() and not is_alive(folder) else None
 
     def close_dead(self) -> int:
         """Mark runs and sweeps as KILLED whose process is gone; returns how many there were."""
@@ -138,7 +139,7 @@ class Ledger:
 
     @property
     def _keys(self) -> Path:
-        return self.root / "keys"
+        return RootPaths(self.root).keys
 
     def _folders(self, key: str) -> list[Path]:
         path = self._keys / f"{key}.json"
@@ -148,8 +149,8 @@ class Ledger:
             return []
 
     def _all_folders(self) -> Iterator[Path]:
-        yield from sorted(p for p in self.root.glob("sweeps/*") if p.is_dir())
-        yield from sorted(p for p in self.root.glob("sweeps/*/*") if p.is_dir())
+        yield from sorted(p for p in RootPaths(self.root).sweeps.glob("*") if p.is_dir())
+        yield from sorted(p for p in RootPaths(self.root).sweeps.glob("*/*") if p.is_dir())
 
     def _open_folders(self) -> Iterator[Path]:
         """Folders of what has not been closed."""
@@ -171,5 +172,5 @@ def _close(folder: Path) -> None:
     if record is None:
         box.finish("KILLED", DIED)
     else:
-        box.upload(artifacts(folder))
+        box.upload(RunPaths(folder).artifacts())
         box.finish(record.status, record.reason)

@@ -16,10 +16,9 @@ from threading import Event, Thread
 
 from filelock import FileLock, Timeout
 
+from sweep.base.layout import HOST, LOCK
 from sweep.tracking.outbox import Outbox
 
-LOCK = "alive.lock"
-HOST = "alive.host"
 PROBE_S = 2.0
 """Others hold a lock for a moment when they look whether somebody has it."""
 BEAT_S = 30.0

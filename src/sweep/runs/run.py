@@ -14,7 +14,7 @@ from sweep.data.splits import load_splits
 from sweep.models import pretrained
 from sweep.runs import description, integrity, outputs
 from sweep.runs.outputs import Curves
-from sweep.runs.record import CHECKPOINTS, Record, RunSpec
+from sweep.runs.record import Record, RunSpec
 from sweep.strategies.freeze import apply
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
@@ -81,7 +81,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     outbox.describe({}, {"sweep.features": found.state})
 
     curves = Curves(spec.folder, outbox, progress)
-    session = train.Session(spec.folder / CHECKPOINTS, curves.add, stop)
+    session = train.Session(spec.paths.checkpoints, curves.add, stop)
     if (stopped := session.resume_from) is not None:
         curves.cut(checkpoint.step_of(stopped))
         step = checkpoint.step_of(stopped)
@@ -94,9 +94,10 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
 
     outputs.write_results(spec.folder, splits, report, result)
     if cfg.trainer.save_model:
-        place = spec.folder / "model"
-        outputs.save_model(cfg, trainer, splits.label_names, encoded[result.reported], place)
-        saved_model.write_card(cfg, splits.label_names, report, result.metrics, place)
+        outputs.save_model(
+            cfg, trainer, splits.label_names, encoded[result.reported], spec.paths.model
+        )
+        saved_model.write_card(cfg, splits.label_names, report, result.metrics, spec.paths.model)
     integrity.seal(spec.folder)
     shutil.rmtree(session.output_dir, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started

@@ -13,8 +13,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from sweep.base.layout import ENTRIES
 from sweep.config import address
-from sweep.tracking.queue import ENTRIES, Entry, Queue, read_state
+from sweep.tracking.queue import Entry, Queue, read_state
 from sweep.tracking.store import RefusedError, Store
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
