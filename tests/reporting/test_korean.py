@@ -34,9 +34,20 @@ def unfair_sweep(folder: Path) -> list[Record]:
     records = make_sweep(folder, tuple(STRATEGIES), classes=("기쁨", "슬픔", "분노"))
     for record in map(with_config, records):
         record.notes = [
-            str(Remark("note.cut", {"share": "1.0%", "length": 64})),
-            "rows: 1,100 train, 20 validation, 120 test texts in 3 classes (5 left out by"
-            " data.train_size=1,100); dropped: 3 with empty text, 2 repeated",
+            Remark("note.cut", {"share": "1.0%", "length": 64}),
+            Remark(
+                "note.data",
+                {
+                    "data": "rows",
+                    "sizes": (
+                        Remark("note.train", {"n": "1,100"}),
+                        Remark("note.test", {"n": 120}),
+                    ),
+                    "classes": 3,
+                    "left": Remark("note.left", {"unused": "5", "size": 1100}),
+                    "dropped": (Remark("note.empty", {"n": "3"}),),
+                },
+            ),
         ]
         record.params |= {"num_train_epochs": 2.0, "train_examples": 100}
         record.tags |= {"sweep.layers": "2", "sweep.lowest_trained_depth": str(len(records) % 4)}
@@ -65,7 +76,7 @@ def build(folder: Path, records: list[Record], language: str, **options: object)
     found = compare.compare(records, CompareConfig(**options))  # type: ignore[arg-type]
     truth = next(p for r in records if (p := read_outputs.predictions(r)).ids)
     for key in ("baseline.majority", "baseline.words"):
-        name = str(Remark(key, {"strength": "0.3"}))
+        name = Remark(key, {"strength": "0.3"})
         metrics = {"test_accuracy": 0.4, "test_f1": 0.2, "runtime_s": 0.1}
         found.baselines.append(Baseline(name, metrics, (truth.labels[0],) * len(truth.labels)))
     plan = read_outputs.Plan("sweep", "python -m sweep", "", "", "", ({"name": "none seed=5"},))
@@ -113,7 +124,7 @@ def test_no_sentence_on_a_sweep_without_results_is_english(tmp_path: Path) -> No
     records = make_sweep(tmp_path / "runs", ("none", "full"), 1)
     for record in map(with_config, records):
         record.status, record.metrics = "FAILED", {}
-        record.reason = str(Remark("end.starved", {"signal": "SIGKILL"}))
+        record.reason = Remark("end.starved", {"signal": "SIGKILL"})
     page = build(tmp_path / "report", records, "ko")
     assert english(texts_of(page), ["python -m sweep", "SIGKILL", *names(records)]) == []
     assert "메모리가 모자라 프로세스가 SIGKILL 신호로 종료되었습니다." in page

@@ -6,6 +6,7 @@ import pytest
 from support.report import tensors
 
 from sweep.base import words
+from sweep.base.words import Remark
 from sweep.comparison.results import Baseline, Comparison, Difference, Interval, Recommendation, Row
 from sweep.config import checks
 from sweep.reporting import sentences
@@ -141,7 +142,7 @@ def compared(chosen: str, provisional: bool = False) -> Comparison:
     take = Recommendation(chosen, chosen, "time", 0.03, "", "", names, provisional)
     method = "t over seeds and texts"
     pair = Difference("test_accuracy", "none", "full", 0.02, 0.01, 0.03, 0, 0, "better", method)
-    baselines = [Baseline("majority class", {"test_accuracy": 0.5})]
+    baselines = [Baseline(Remark("baseline.majority"), {"test_accuracy": 0.5})]
     return Comparison(rows, rows, "test", [pair], baselines, [], take, {"": take}, margin=0.03)
 
 

@@ -20,7 +20,7 @@ from filelock import Timeout
 
 from sweep.base import environment
 from sweep.base.device import precision_and_device
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import Config, ConfigError
 from sweep.execution import contention, faults
 from sweep.runs import liveness
@@ -167,8 +167,8 @@ def _attempt(connection: Connection, spec: RunSpec, box: Outbox, stop: StopReque
 
     try:
         return Outcome(run(spec, box, progress, stop))
-    except Stopped as reason:
-        return Outcome(unfinished(spec, "KILLED", str(reason)))
+    except Stopped as stopped:
+        return Outcome(unfinished(spec, "KILLED", stopped.remark))
     except BaseException as error:
         traceback.print_exc()
         return _failed(spec, error)
@@ -184,7 +184,7 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
     record = outcome.record
     assert record is not None
     if box.refused:
-        record.notes.append(str(Remark("note.refused", {"count": len(box.refused)})))
+        record.notes.append(Remark("note.refused", {"count": len(box.refused)}))
         print(*box.refused, sep="\n", flush=True)
     try:
         write_record(record, spec.folder)
@@ -197,13 +197,13 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
         record.run_id = box.run_id
         write_record(record, spec.folder)
     except OSError as error:  # a full disk: the parent is told at least
-        reason = record.reason or str(Remark("end.unwritten", {"error": str(error)}))
+        reason = record.reason or Remark("end.unwritten", {"error": str(error)})
         failed = replace(record, status="FAILED", reason=reason)
         return Outcome(failed, faults.OTHER, faults.is_disk_full(error))
     return replace(outcome, record=record)
 
 
-def close_left(spec: RunSpec, status: str, reason: str) -> Record:
+def close_left(spec: RunSpec, status: str, reason: Text) -> Record:
     """Write down the end of a run whose process is gone."""
     done = read_record(spec.folder)
     if done is not None and done.status == "FINISHED":

@@ -61,7 +61,7 @@ class Features:
     """`built` by this run, `shared` with the one that built it, or `off`."""
     runtime_s: float = 0.0
     """Seconds of computing the features; 0 when another run has done it."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
 
 
 def prepare(
@@ -112,7 +112,7 @@ def prepare(
 
 
 def _none(reason: Text) -> Features:
-    return Features(notes=[str(Remark("note.features", {"reason": reason}))])
+    return Features(notes=[Remark("note.features", {"reason": reason})])
 
 
 def _fill(cut: Cut, part: FrozenPart) -> float:

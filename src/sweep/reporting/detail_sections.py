@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweep.base.words import Text
 from sweep.comparison.results import Baseline, Row
 from sweep.reporting import sentences
 from sweep.reporting.figures import per_strategy
@@ -106,7 +107,7 @@ def failed_table(m: Material) -> Table | None:
         [
             Cell(r.name),
             Cell(say.known("status", r.status), tone="worse"),
-            Cell(say.again("end", r.reason) or running.get(r.status, "–")),
+            Cell(say.tell(r.reason) or running.get(r.status, "–")),
         ]
         for r in _failed(m)
     ]
@@ -143,13 +144,13 @@ def world_table(m: Material) -> Table:
 
 def notes(m: Material) -> list[str]:
     """What was dropped, cut or not used, each once, with the runs it is true of."""
-    owners: dict[str, list[str]] = {}
+    owners: dict[Text, list[str]] = {}
     for record in m.records:
         for note in record.notes:
-            owners.setdefault(str(note), []).append(record.name)
+            owners.setdefault(note, []).append(record.name)
     found = []
-    for stored, names in list(owners.items())[:50]:
-        note = m.say.again("note", stored)
+    for text, names in list(owners.items())[:50]:
+        note = m.say.tell(text)
         where = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}: "
         found.append(note if len(names) == len(m.records) else where + note)
     return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.base import environment
 from sweep.base.device import precision_and_device
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import Config
 from sweep.data import table_files
 from sweep.data.encode import Encoded, Tokens
@@ -92,11 +92,11 @@ def note_costs(record: Record, tokens: Tokens, found: Features, runs: int) -> No
     if found.runtime_s:
         own = found.runtime_s
         values = {"seconds": f"{own:.1f}", "each": f"{own / runs:.1f}", "runs": runs}
-        notes.append(str(Remark("note.shared" if runs > 1 else "note.computed", values)))
+        notes.append(Remark("note.shared" if runs > 1 else "note.computed", values))
     _note(record, notes)
 
 
-def _note(record: Record, notes: list[str]) -> None:
+def _note(record: Record, notes: Sequence[Text]) -> None:
     record.notes += notes
     for note in notes:
         print(note)
@@ -141,18 +141,16 @@ def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[st
     }
 
 
-def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> str:
+def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> Text:
     texts = sum(len(part) for part in encoded.values())
     cut = sum(part.truncated for part in encoded.values())
     values = {"share": f"{cut / texts:.1%}", "length": cfg.data.max_length}
-    return str(Remark("note.cut", values))
+    return Remark("note.cut", values)
 
 
 def _checkpoint_notes(loaded: Loaded) -> list[str]:
     """What the checkpoint lacks, and what it has that a classifier does not need."""
     notes = {"note.new": loaded.new_names, "note.left_out": loaded.unused}
     return [
-        str(Remark(key, {"names": ", ".join(sorted(names))}))
-        for key, names in notes.items()
-        if names
+        Remark(key, {"names": ", ".join(sorted(names))}) for key, names in notes.items() if names
     ]

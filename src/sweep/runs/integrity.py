@@ -75,7 +75,7 @@ def checked_record(folder: Path) -> Record | None:
         return record
     # Numbers of a record that holds no result would be taken for some.
     metrics = {} if file == RECORD else record.metrics
-    reason = str(Remark("end.damaged", {"file": file, "folder": str(folder)}))
+    reason = Remark("end.damaged", {"file": file, "folder": str(folder)})
     return replace(record, status="FAILED", reason=reason, metrics=metrics)
 
 

@@ -26,7 +26,7 @@ from sweep.tracking.outbox import open_in
 from sweep.tracking.queue import has_waiting, status_in
 from sweep.tracking.store import Store
 
-DIED = str(Remark("end.found_dead"))
+DIED = Remark("end.found_dead")
 
 
 @dataclass(frozen=True)

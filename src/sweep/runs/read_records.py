@@ -124,7 +124,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
             "name": record.name,
             "strategy": record.strategy,
             "status": record.status,
-            "reason": record.reason,
+            "reason": str(record.reason),
             "folder": record.folder,
             **{f"params.{key}": value for key, value in record.params.items()},
             **{f"metrics.{key}": value for key, value in record.metrics.items()},

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweep.base.disk import write_atomically
 from sweep.base.layout import RunPaths
+from sweep.base.words import Text, from_json, to_json
 from sweep.config import decides
 from sweep.config.decides import Decides
 from sweep.config.schema import Config
@@ -46,7 +47,7 @@ class RunSpec:
     num_threads: int = 1
     device: int | None = None
     """Which GPU, when runs are spread over several."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
     """What happened to the run before this try."""
     data_fingerprint: str = ""
     """Content of the splits when the sweep began."""
@@ -69,7 +70,7 @@ class Record:
     name: str
     strategy: str
     status: str
-    reason: str = ""
+    reason: Text = ""
     key: str = ""
     """Content hash of all that determines the result."""
     swept: dict[str, str] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Record:
     params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
 
     @property
     def paths(self) -> RunPaths:
@@ -112,13 +113,13 @@ def first_tags(spec: RunSpec) -> dict[str, str]:
     return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
 
 
-def begun(spec: RunSpec, status: str, reason: str = "") -> Record:
+def begun(spec: RunSpec, status: str, reason: Text = "") -> Record:
     """Record of a run of which nothing but its specification is known."""
     name, strategy = spec.name, spec.cfg.freeze.name
     return Record("", name, strategy, status, reason, spec.key, spec.swept, str(spec.folder))
 
 
-def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
+def unfinished(spec: RunSpec, status: str, reason: Text) -> Record:
     """Record of a run that ended early, with whatever it had written down before."""
     record, written = begun(spec, status, reason), read_record(spec.folder)
     if written is not None:
@@ -129,7 +130,9 @@ def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
 
 def write_record(record: Record, folder: Path) -> None:
     """Save the record beside the run's other files, so that nothing depends on the store."""
-    write_atomically(RunPaths(folder).record, json.dumps(asdict(record), indent=1))
+    content = asdict(record)
+    content |= {"reason": to_json(record.reason), "notes": to_json(record.notes)}
+    write_atomically(RunPaths(folder).record, json.dumps(content, indent=1))
 
 
 def read_record(folder: Path) -> Record | None:
@@ -139,6 +142,8 @@ def read_record(folder: Path) -> Record | None:
         if not _is_record(found):
             return None
         known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+        known["reason"] = from_json(known.get("reason", ""))
+        known["notes"] = [from_json(note) for note in known.get("notes", ())]
         # The folder may have been moved since.
         return Record(**{**known, "folder": str(folder.absolute())})
     except (OSError, ValueError, TypeError, RecursionError):

@@ -85,7 +85,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     if (stopped := session.resume_from) is not None:
         curves.cut(checkpoint.step_of(stopped))
         step = checkpoint.step_of(stopped)
-        record.notes.append(str(Remark("note.went_on", {"step": step})))
+        record.notes.append(Remark("note.went_on", {"step": step}))
     result, trainer = train.train(
         frozen, loaded.tokenizer, encoded, cfg, session, report, found.cut
     )
