@@ -17,6 +17,7 @@ from sweep.runs import read_outputs
 from sweep.runs.record import Record
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +82,7 @@ def _report(
     report_files.write(found, records, plan, box.folder, options)
     box.log([(report_files.summary_metrics(found), 0, time.time())])
     note = report_files.description(found, plan)
-    tags = {"sweep.recommendation": verdict.text(found)[:5000], "mlflow.note.content": note}
+    tags = {Tag.RECOMMENDATION: verdict.text(found)[:5000], Tag.NOTE: note}
     box.describe(tags=tags)
     box.upload([SweepPaths(box.folder).report])
 

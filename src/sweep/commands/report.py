@@ -19,6 +19,7 @@ from sweep.base.layout import ROOT, SweepPaths
 from sweep.config.checks import value_at
 from sweep.config.compose import compose_sweep
 from sweep.config.schema import ConfigError, SweepSettings
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweep.comparison.results import Comparison
@@ -116,7 +117,7 @@ def _store(store: Store, found: Gathered, judged: Comparison) -> None:
     metrics = report_files.summary_metrics(judged)
     store.log_metrics(sweep_id, [(name, value, now, 0) for name, value in metrics.items()])
     note = report_files.description(judged, found.plan)
-    tags = {"mlflow.note.content": note, "sweep.recommendation": verdict.text(judged)[:5000]}
+    tags = {Tag.NOTE: note, Tag.RECOMMENDATION: verdict.text(judged)[:5000]}
     store.describe(sweep_id, {}, tags)
     store.upload(sweep_id, [SweepPaths(found.folder).report])
 

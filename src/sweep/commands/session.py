@@ -29,6 +29,7 @@ from sweep.runs import liveness, sweep_settings
 from sweep.runs.record import Record, RunSpec
 from sweep.runs.refill import refill
 from sweep.tracking.outbox import Outbox, with_patience
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -190,8 +191,8 @@ def open_session(
 def _summary_run(folder: Path, store: Store, command: str) -> Iterator[Outbox]:
     """Begin a summary run, and close it truthfully however the block ends."""
     box = Outbox(folder, store)
-    tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
-    box.create(folder.name, {**tags, "mlflow.note.content": f"`{command}`"})
+    tags = {Tag.KIND: "sweep", Tag.HOST: platform.node()}
+    box.create(folder.name, {**tags, Tag.NOTE: f"`{command}`"})
     with_patience(box.deliver, OPENING_S)
     box.start(say=lambda _: None)  # said once, in the end, if it is still so
     try:

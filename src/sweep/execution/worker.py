@@ -37,6 +37,7 @@ from sweep.runs.record import (
 from sweep.runs.run import preflight, run
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 from sweep.training.stopping import Stopped, StopRequest
 
 DELIVERY_S = 10.0
@@ -154,7 +155,7 @@ def _claimed_run(
         record = outcome.record
         assert record is not None
         if here.contended:
-            record.tags["timing_contended"] = "true"
+            record.tags[Tag.CONTENDED] = "true"
         return _close(spec, box, outcome)
 
 
@@ -190,7 +191,7 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
         write_record(record, spec.folder)
         sys.stdout.flush()
         sys.stderr.flush()
-        box.describe(tags={k: v for k, v in record.tags.items() if k == "timing_contended"})
+        box.describe(tags={k: v for k, v in record.tags.items() if k == Tag.CONTENDED})
         box.upload(spec.paths.artifacts())
         box.finish(record.status, record.reason)
         box.close(DELIVERY_S)

@@ -99,7 +99,7 @@ def prepare(
         _check(cut, part)
     except (CutError, NoRoomError, cache.CacheError) as error:
         cut.use_level(None)
-        return _none(str(error))
+        return _none(error.args[0] if isinstance(error, NoRoomError) else str(error))
     except Exception as error:  # a model's own code may take a cut in any way
         cut.use_level(None)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -163,7 +163,7 @@ def _make(
 ) -> dict[str, Any]:
     """Compute the states of a level, from those of the highest one below it that are there."""
     if (reason := no_room(part, level)) is not None:
-        raise NoRoomError(str(reason))
+        raise NoRoomError(reason)
     block = _block_to_shorten(cut, level, part)  # before a cut, whose states need not be fp32
     exact = part.cfg.trainer.feature_dtype == "fp32"
     for layers in range(level.layers - (not level.pooled), 0, -1) if exact else ():

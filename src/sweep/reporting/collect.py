@@ -21,6 +21,7 @@ from sweep.runs import read_outputs, read_records, read_store, sweep_settings
 from sweep.runs.read_outputs import Plan
 from sweep.runs.record import Record
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 NOT_CHOICES = tuple(
     f"{key}."
@@ -138,14 +139,14 @@ def name_choices(runs: Sequence[Record]) -> None:
     for record, settings in zip(runs, flat, strict=True):
         for key, value in settings.items():
             values.setdefault(_scope(record, key), set()).add(value)
-    same_data = len({record.tags.get("sweep.data_fingerprint") for record in runs}) == 1
+    same_data = len({record.tags.get(Tag.DATA_FINGERPRINT) for record in runs}) == 1
     for record, settings in zip(runs, flat, strict=True):
         for key, value in settings.items():
             differs = len(values[_scope(record, key)]) > 1
             if differs and not (same_data and key.startswith("data.")):
                 record.swept.setdefault(key, value)
         if not same_data:
-            fingerprint = record.tags.get("sweep.data_fingerprint", "unknown")[:8]
+            fingerprint = record.tags.get(Tag.DATA_FINGERPRINT, "unknown")[:8]
             name = f"{record.params.get('data', 'unknown')}@{fingerprint}"
             record.swept.setdefault("data", name)
 

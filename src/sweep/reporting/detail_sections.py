@@ -15,6 +15,7 @@ from sweep.reporting.material import MOST_ROWS, Cell, Figure, Material, Table, m
 from sweep.runs import read_outputs
 from sweep.runs.read_outputs import Predictions
 from sweep.runs.record import Record
+from sweep.tracking.tags import Tag
 
 MOST_TEXT = 400
 """Letters of a text that are shown."""
@@ -130,11 +131,11 @@ def world_table(m: Material) -> Table:
     records = [r for r in m.records if r.tags] or list(m.records)
     rows = {
         say("world.command"): m.plan.command or say("world.unknown"),
-        say("world.data"): _agreed(m, records, "data", "sweep.data_fingerprint"),
-        say("world.weights"): _agreed(m, records, "model", "sweep.weights_fingerprint"),
-        say("world.hardware"): _tag(m, records, "sweep.device"),
-        say("world.threads"): _tag(m, records, "sweep.num_threads"),
-        say("world.git"): _tag(m, records, "sweep.git"),
+        say("world.data"): _agreed(m, records, "data", Tag.DATA_FINGERPRINT),
+        say("world.weights"): _agreed(m, records, "model", Tag.WEIGHTS_FINGERPRINT),
+        say("world.hardware"): _tag(m, records, Tag.DEVICE),
+        say("world.threads"): _tag(m, records, Tag.NUM_THREADS),
+        say("world.git"): _tag(m, records, Tag.GIT),
         say("world.versions"): _versions(m, records),
     }
     titles = [say("world.thing"), say("world.value")]
@@ -328,7 +329,7 @@ def _values(m: Material, found: Sequence[str]) -> str:
 
 
 def _versions(m: Material, records: Sequence[Record]) -> str:
-    prefix = "sweep.version."
+    prefix = Tag.VERSION
     names = dict.fromkeys(k for r in records for k in r.tags if k.startswith(prefix))
     listed = [f"{name.removeprefix(prefix)} {_tag(m, records, name)}" for name in names]
     return ", ".join(listed) or m.say("world.unknown")

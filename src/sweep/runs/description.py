@@ -20,6 +20,7 @@ from sweep.runs.record import Record, RunSpec, begun, write_config, write_record
 from sweep.strategies.description import describe
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweep.features.compute import Features
@@ -48,7 +49,7 @@ def open_record(
         "checkpoint_mib": report.checkpoint_params * 4 / 2**20,  # what save_model writes, in fp32
         "tokens_per_text": train.tokens / len(train),
     }
-    record.tags = _tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint}
+    record.tags = _tags(spec, report, world) | {Tag.DATA_FINGERPRINT: splits.fingerprint}
     cut = _cut_note(encoded, spec.cfg)
     _note(record, [*splits.notes, cut, *_checkpoint_notes(loaded), *spec.notes])
     write_config(spec)
@@ -87,7 +88,7 @@ def note_costs(record: Record, tokens: Tokens, found: Features, runs: int) -> No
     """Tell what was done once for all runs that have it in common, and what it took."""
     record.metrics["tokens_runtime_s"] = tokens.runtime_s
     record.metrics["features_runtime_s"] = found.runtime_s
-    record.tags["sweep.features"] = found.state
+    record.tags[Tag.FEATURES] = found.state
     notes = [*tokens.notes, *found.notes]
     if found.runtime_s:
         own = found.runtime_s
@@ -126,18 +127,18 @@ def _params(spec: RunSpec, splits: Splits) -> dict[str, Any]:
 def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[str, str]:
     about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
     return {
-        "sweep.key": spec.key,
-        "sweep.weights_fingerprint": fingerprint(spec.cfg.model),
-        "sweep.trains": str(describe(spec.cfg.freeze)),
-        "sweep.layers": str(report.layers),
-        "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
-        "sweep.host": world["hostname"],
-        "sweep.device": str(world["device"]),
-        "sweep.num_threads": str(spec.num_threads),
-        "sweep.machine": environment.fingerprint(world, spec.num_threads),
-        "sweep.git": world["git"],
-        **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
-        "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
+        Tag.KEY: spec.key,
+        Tag.WEIGHTS_FINGERPRINT: fingerprint(spec.cfg.model),
+        Tag.TRAINS: str(describe(spec.cfg.freeze)),
+        Tag.LAYERS: str(report.layers),
+        Tag.LOWEST_TRAINED_DEPTH: str(report.lowest_trained_depth),
+        Tag.HOST: world["hostname"],
+        Tag.DEVICE: str(world["device"]),
+        Tag.NUM_THREADS: str(spec.num_threads),
+        Tag.MACHINE: environment.fingerprint(world, spec.num_threads),
+        Tag.GIT: world["git"],
+        **{f"{Tag.VERSION}{name}": v for name, v in world["versions"].items()},
+        Tag.NOTE: f"**{spec.cfg.freeze.name}**: {about}.",
     }
 
 

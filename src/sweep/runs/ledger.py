@@ -25,6 +25,7 @@ from sweep.runs.refill import restart_lost
 from sweep.tracking.outbox import open_in
 from sweep.tracking.queue import has_waiting, status_in
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag, number
 
 DIED = Remark("end.found_dead")
 
@@ -109,11 +110,11 @@ class Ledger:
         silent = [
             run_id
             for run_id, tags in store.running()
-            if time.time() - float(tags.get("sweep.heartbeat", 0)) > SILENT_S
-            and not is_alive(Path(tags.get("sweep.folder", "-")))
+            if time.time() - (number(tags, Tag.HEARTBEAT) or 0) > SILENT_S
+            and not is_alive(Path(tags.get(Tag.FOLDER, "-")))
         ]
         for run_id in silent:
-            store.describe(run_id, {}, {"sweep.status_reason": DIED})
+            store.describe(run_id, {}, {Tag.STATUS_REASON: DIED})
             store.set_status(run_id, "KILLED")
         return len(silent)
 

@@ -19,6 +19,7 @@ from sweep.config import decides
 from sweep.config.decides import Decides
 from sweep.config.schema import Config
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 TRAINING = 3
 """Part of every key; raise it when the same choices come to give other results."""
@@ -105,12 +106,12 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
 def first_tags(spec: RunSpec) -> dict[str, str]:
     """What the store is told when a run begins."""
     tags = {
-        "sweep.kind": "run",
-        "sweep.id": spec.sweep_id,
-        "sweep.key": spec.key,
-        "sweep.host": platform.node(),
+        Tag.KIND: "run",
+        Tag.ID: spec.sweep_id,
+        Tag.KEY: spec.key,
+        Tag.HOST: platform.node(),
     }
-    return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
+    return tags | ({Tag.PARENT: spec.sweep_id} if spec.store.nested else {})
 
 
 def begun(spec: RunSpec, status: str, reason: Text = "") -> Record:

@@ -15,6 +15,7 @@ from sweep.runs.record import read_record, write_record
 from sweep.tracking import queue
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 
 def refill(folders: Iterable[Path], store: Store, timeout_s: float) -> dict[Path, str]:
@@ -96,7 +97,7 @@ def _deliver(folder: Path, store: Store, timeout_s: float, ids: dict[Path, str])
             ids[folder] = box.run_id
             _name(folder, box.run_id)
             if is_delivered and folder.parent in ids:
-                store.describe(box.run_id, {}, {"sweep.id": ids[folder.parent]})
+                store.describe(box.run_id, {}, {Tag.ID: ids[folder.parent]})
         return is_delivered
 
 

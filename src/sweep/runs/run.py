@@ -18,6 +18,7 @@ from sweep.runs.record import Record, RunSpec
 from sweep.strategies.freeze import apply
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 from sweep.training import checkpoint, saved_model
 from sweep.training.progress import Progress
 
@@ -78,7 +79,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
 
     found = compute.prepare(frozen, loaded, report, tokens, cfg, spec.sharing)
     description.note_costs(record, tokens, found, spec.sharing)
-    outbox.describe({}, {"sweep.features": found.state})
+    outbox.describe({}, {Tag.FEATURES: found.state})
 
     curves = Curves(spec.folder, outbox, progress)
     session = train.Session(spec.paths.checkpoints, curves.add, stop)
