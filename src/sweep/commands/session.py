@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
-from sweep.base.layout import SweepPaths
+from sweep.base.layout import RootPaths, SweepPaths
 from sweep.commands import conclude
 from sweep.execution import launcher, other_sweeps
 from sweep.execution.progress import LineView, Pace, view
@@ -179,7 +179,7 @@ def open_session(
     ledger: Ledger, store: Store, command: str, sweep: ComposedSweep
 ) -> Iterator[SweepSession]:
     """Hold a new folder and a summary run in the store as long as the block lasts."""
-    folder, started = new_folder(ledger.root / "sweeps"), _now()
+    folder, started = new_folder(RootPaths(ledger.root).sweeps), _now()
     with ExitStack() as stack:
         stack.callback(liveness.claim(folder).release)
         box = stack.enter_context(_summary_run(folder, store, command))
