@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sweep.base.words import from_json
+
 GRIDS = {
     "none": (5e-5, 1e-4, 2e-4, 4e-4),
     "attention": (2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3),
@@ -47,7 +49,10 @@ def search(strategy: str, overrides: list[str]) -> None:
         record = json.loads(path.read_text("utf-8"))
         scores = record["metrics"] if record["status"] == "FINISHED" else {}
         cells = [f"{scores.get(name, float('nan')):.3f}" for name in ("eval_loss", "eval_accuracy")]
-        print(f"| {record['name']} | {' | '.join(cells)} | {record['reason']} |", flush=True)
+        print(
+            f"| {record['name']} | {' | '.join(cells)} | {from_json(record['reason'])} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

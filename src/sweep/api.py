@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.base.layout import ROOT
 from sweep.comparison import verdict
 from sweep.comparison.results import Comparison
 from sweep.config import checks
@@ -22,15 +23,13 @@ Sweeps = str | Path | Sequence[str | Path] | None
 """One sweep, several that are read as one, or the newest."""
 
 
-def load_runs(sweep: Sweeps = None, root: str | Path = read_records.ROOT) -> pd.DataFrame:
+def load_runs(sweep: Sweeps = None, root: str | Path = ROOT) -> pd.DataFrame:
     """As `sweep.load_runs`."""
     names = read_records.find_sweeps(str(root)) if sweep is None else _names(sweep)
     return read_records.frame([run for name in names for run in read_records.load(name, str(root))])
 
 
-def compare(
-    sweep: Sweeps = None, root: str | Path = read_records.ROOT, **options: Any
-) -> Comparison:
+def compare(sweep: Sweeps = None, root: str | Path = ROOT, **options: Any) -> Comparison:
     """As `sweep.compare`."""
     gathered, keep = _gathered(_names(sweep), str(root))
     chosen = _options(gathered.settings.compare, options)
@@ -54,7 +53,7 @@ def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, 
 
 def report(
     sweep: Sweeps = None,
-    root: str | Path = read_records.ROOT,
+    root: str | Path = ROOT,
     language: str | None = None,
     **options: Any,
 ) -> Path:

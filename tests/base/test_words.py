@@ -1,9 +1,11 @@
-"""Sentences: every language has all of them, code knows them, and stored ones are recognised."""
+"""Sentences: every language has all of them, code knows them, and stored ones come back."""
 
 from __future__ import annotations
 
 import ast
+import copy
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +14,11 @@ from string import Formatter
 import pytest
 
 from sweep.base import words
-from sweep.base.words import Remark
+from sweep.base.words import Remark, from_json, to_json
 
 SOURCE = Path(__file__).parents[2] / "src" / "sweep"
 CODE = {path: path.read_text("utf-8") for path in sorted(SOURCE.rglob("*.py"))}
 ENGLISH, KOREAN = words.load("en"), words.load("ko")
-STORED = ("note", "end", "baseline")
-"""Sections whose sentences runs keep as English text."""
 
 
 def fields(sentence: str) -> set[str]:
@@ -62,7 +62,7 @@ def test_no_sentence_is_left_unused() -> None:
     )
     text = code.replace("'", '"')
     sections = set(re.findall(r'"(\w+)\."? ?[{+]', text))
-    sections |= set(re.findall(r'(?:known|named|again)\(\s*"(\w+)"', text))
+    sections |= set(re.findall(r'(?:known|named)\(\s*"(\w+)"', text))
     sections |= set(re.findall(r'"(\w+)\.\{', text))
     unused = [
         key
@@ -99,25 +99,59 @@ def test_words_that_are_data_stay() -> None:
     assert words.named("part", "adapters_of_mine") == "adapters_of_mine"
 
 
-@pytest.mark.parametrize(
-    "key", [key for key in ENGLISH.sentences if key.partition(".")[0] in STORED]
+NOTE = Remark(
+    "note.data",
+    {
+        "data": "mine",
+        "sizes": (Remark("note.train", {"n": "1,100"}), Remark("note.validation", {"n": "20"})),
+        "classes": 3,
+        "left": Remark("note.left", {"unused": "5", "size": 1100}),
+        "dropped": (Remark("note.repeated", {"n": "2"}), Remark("note.empty", {"n": "1,000"})),
+    },
 )
-def test_a_stored_sentence_is_recognised(key: str) -> None:
-    values = {name: f"<{name}>" for name in fields(ENGLISH.sentences[key])}
-    lists = {name for _, name, form, _ in Formatter().parse(ENGLISH.sentences[key]) if form}
-    remark = Remark(key, {n: (v, "more") if n in lists else v for n, v in values.items()})
-    section = key.partition(".")[0]
-    assert KOREAN.again(section, str(remark)) == KOREAN.tell(remark)
-    assert ENGLISH.again(section, str(remark)) == str(remark)
 
 
-def test_parts_of_a_stored_sentence_are_recognised_too() -> None:
-    note = (
+def test_a_stored_remark_comes_back_with_all_its_parts() -> None:
+    back = from_json(json.loads(json.dumps(to_json(NOTE))))
+    assert str(back) == (
         "mine: 1,100 train, 20 validation texts in 3 classes (5 left out by data.train_size=1100);"
         " dropped: 2 repeated, 1,000 with empty text"
     )
-    assert KOREAN.again("note", note) == (
+    assert KOREAN.tell(back) == (
         "mine: 텍스트 학습 1,100개, 검증 20개, 클래스 3개(data.train_size=1100 설정으로 쓰지 않은"
         " 텍스트 5개), 제외: 중복 2개, 빈 텍스트 1,000개"
     )
-    assert KOREAN.again("note", "a note of another version") == "a note of another version"
+
+
+def test_what_is_stored_is_the_key_and_the_values() -> None:
+    remark = Remark("note.tokens", {"reason": Remark("note.over_disk", {"size": "9"})})
+    reason = {"key": "note.over_disk", "values": {"size": "9"}}
+    assert to_json(remark) == {"key": "note.tokens", "values": {"reason": reason}}
+    assert to_json("ValueError: no") == "ValueError: no"
+
+
+@pytest.mark.parametrize("copied", [pickle.loads(pickle.dumps(NOTE)), copy.deepcopy(NOTE)])
+def test_a_remark_stays_one_between_processes(copied: Remark) -> None:
+    assert KOREAN.tell(copied) == KOREAN.tell(NOTE)
+
+
+def test_text_of_a_version_that_stored_sentences_stays() -> None:
+    assert from_json(str(NOTE)) == str(NOTE)
+    assert KOREAN.tell(from_json(str(NOTE))) == str(NOTE)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"key": "note.of_a_later_version", "values": {"n": 3}},
+        {"key": "note.cut", "values": {"share": "1%"}},
+        {"key": "note.cut", "values": 3},
+        {"values": {}},
+        ["a", "b"],
+        3,
+        None,
+    ],
+    ids=str,
+)
+def test_what_has_no_sentence_here_is_shown_as_it_is_stored(stored: object) -> None:
+    assert from_json(stored) == KOREAN.tell(from_json(stored)) == json.dumps(stored)

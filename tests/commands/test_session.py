@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from support.runs import restored
 
 from sweep.base.environment import cores
 from sweep.commands import conclude as publish
@@ -41,7 +42,7 @@ from sweep.training.stopping import Stopped, StopRequest
 def records(root: Path) -> list[dict[str, Any]]:
     """All records below a folder, the oldest sweep first."""
     paths = sorted(root.glob("mlruns/sweeps/*/*/record.json"))
-    return [json.loads(path.read_text("utf-8")) for path in paths]
+    return [restored(json.loads(path.read_text("utf-8"))) for path in paths]
 
 
 def sweep(*argv: str) -> int:
@@ -313,7 +314,7 @@ def test_a_run_in_smaller_pieces_that_is_stopped_goes_on_in_them(
         ledger.add(checked.key, again.spec.folder)
     with pytest.raises(Stopped) as stopped:
         run(again.spec, Outbox(again.spec.folder, Store(None)), lambda *_: stop.ask(), stop)
-    write_record(unfinished(again.spec, "KILLED", str(stopped.value)), again.spec.folder)
+    write_record(unfinished(again.spec, "KILLED", stopped.value.remark), again.spec.folder)
 
     assert main(["tracking=none", *command]) == 0
     (record,) = records(tmp_path)

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from support.config import compose
 from support.runs import write_run
 
-from sweep.base import cache
+from sweep.base import cache, words
+from sweep.base.words import Remark
 from sweep.comparison import baselines, verdict
 from sweep.config.schema import CompareConfig
 from sweep.data.splits import Split, Splits, load_splits
@@ -174,3 +175,18 @@ def test_a_subset_of_many_texts_is_fixed_and_in_order() -> None:
     one, other = baselines._subset(many), baselines._subset(many)
     assert len(one) == baselines.CHOICE_TEXTS
     assert one.texts == other.texts == sorted(one.texts, key=int)
+
+
+@pytest.mark.parametrize("grams", ["words", "characters"])
+def test_names_that_were_stored_as_text_are_known_again(grams: str, tmp_path: Path) -> None:
+    names = ["majority class", str(Remark(f"baseline.{grams}", {"strength": "0.3"})), "x on rows"]
+    stored = [{"name": name, "metrics": {}, "predictions": []} for name in names]
+    file = tmp_path / "baselines.json"
+    file.write_text(json.dumps({"of": [], "baselines": stored}), "utf-8")
+    found = [b.name for b in baselines.of_records([], file)]
+    assert found == names
+    assert [words.load("ko").tell(name) for name in found] == [
+        "최다 클래스",
+        words.load("ko")(f"baseline.{grams}", strength="0.3"),
+        "x on rows",
+    ]

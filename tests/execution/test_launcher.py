@@ -24,6 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from support.runs import restored
 
 import sweep.plan
 from sweep.commands.sweep import main
@@ -134,7 +135,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def records(root: Path) -> list[dict[str, Any]]:
     """All records below a folder, the oldest sweep first."""
     paths = sorted(root.glob("mlruns/sweeps/*/*/record.json"))
-    return [json.loads(path.read_text("utf-8")) for path in paths]
+    return [restored(json.loads(path.read_text("utf-8"))) for path in paths]
 
 
 def results(root: Path) -> list[tuple[str, str, dict[str, float]]]:

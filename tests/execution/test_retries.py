@@ -13,7 +13,7 @@ from sweep.execution import faults
 from sweep.execution.faults import MEMORY, OTHER, PASSING
 from sweep.execution.retries import as_stopped, next_try
 from sweep.execution.worker import Outcome
-from sweep.runs.record import Record, RunSpec, next_folder, read_record, write_record
+from sweep.runs.record import Record, RunSpec, read_record, write_record
 from sweep.tracking.store import Store
 
 
@@ -97,29 +97,6 @@ def test_only_failures_are_tried_again(status: str, spec: RunSpec) -> None:
 
 def test_a_run_that_another_process_has_is_not_tried_again(spec: RunSpec) -> None:
     assert next_try(spec, Outcome(None), 0) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "after"),
-    [
-        ("003_none", "003_none_2"),
-        ("003_none_2", "003_none_3"),
-        ("003_none_9", "003_none_10"),
-        ("003_layer_norm", "003_layer_norm_2"),
-    ],
-)
-def test_the_next_try_has_a_folder_with_a_number(name: str, after: str) -> None:
-    assert next_folder(Path("/sweeps/one") / name) == Path("/sweeps/one") / after
-
-
-@pytest.mark.parametrize("strategy", ["none", "top_3", "12", "a_2"])
-def test_folders_of_tries_are_never_the_same(strategy: str) -> None:
-    names, folder = [], Path(f"/sweeps/one/003_{strategy}")
-    for _ in range(12):
-        names.append(folder.name)
-        folder = next_folder(folder)
-    assert len(set(names)) == 12
-    assert all(name.startswith("003_") for name in names)
 
 
 def test_a_run_that_goes_on_keeps_the_smaller_pieces_it_had_come_to(spec: RunSpec) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from support.config import compose
+from support.korean import LATIN, STRATEGIES, english, foreign, texts_of
 from support.report import make_run, make_sweep
 
 from sweep.base import words
@@ -20,68 +20,6 @@ from sweep.reporting import page as pages
 from sweep.reporting.material import Material
 from sweep.runs import read_outputs
 from sweep.runs.record import Record
-
-STRATEGIES = {
-    "none": "freeze=none",
-    "attention": "freeze=attention",
-    "full": "freeze=full",
-    "lora": "freeze=lora",
-    "top_layers": "freeze=top_layers",
-    "gradual": "freeze=gradual",
-}
-UNITS = {"MiB", "FLOPs", "CPU", "SHA", "TF", "IDF", "gram"}
-TERMS = {"F1", "Holm", "MLflow", "LoRA", "Ctrl", "SIGTERM"}
-SETTINGS = {
-    *("seed", "data.max_length", "data.test_size", "data.train_size", "optimizer.learning_rate"),
-    *("trainer.eval_steps", "trainer.cache_limit_mib", "report.examples", "compare.max_time_s"),
-    "trainer.timeout_min",
-}
-FILES = {"summary.csv", "freeze.json", "predictions.csv", "run.log"}
-METRICS = {"train_flops", "eval_loss"}
-OTHERS = {"sweep", "rows", "tiny", "torch"}
-NAMES = {*STRATEGIES, *UNITS, *TERMS, *SETTINGS, *FILES, *METRICS, *OTHERS}
-LATIN = re.compile(r"[A-Za-z][A-Za-z0-9_.]*[A-Za-z0-9]")
-
-
-def foreign(text: str) -> set[str]:
-    """Words in Latin letters, but for names."""
-    return set(LATIN.findall(text)) - NAMES
-
-
-class Texts(HTMLParser):
-    """What a reader of a page meets: its texts, and the texts read aloud in place of figures."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._within = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._within = tag
-        self.found += [value or "" for name, value in attrs if name in ("aria-label", "alt")]
-
-    def handle_data(self, data: str) -> None:
-        if self._within not in ("style", "script") and data.strip():
-            self.found.append(data.strip())
-
-
-def texts_of(page: str) -> list[str]:
-    """All texts of a page."""
-    parser = Texts()
-    parser.feed(page)
-    return parser.found
-
-
-def english(texts: list[str], data: list[str]) -> list[str]:
-    """Texts with words in Latin letters that are neither names nor quoted from data."""
-    found = []
-    for text in texts:
-        kept = text
-        for quoted in sorted(data, key=len, reverse=True):
-            kept = kept.replace(quoted, "")
-        if foreign(kept):
-            found.append(text)
-    return found
 
 
 def with_config(record: Record) -> Record:
@@ -96,9 +34,20 @@ def unfair_sweep(folder: Path) -> list[Record]:
     records = make_sweep(folder, tuple(STRATEGIES), classes=("기쁨", "슬픔", "분노"))
     for record in map(with_config, records):
         record.notes = [
-            str(Remark("note.cut", {"share": "1.0%", "length": 64})),
-            "rows: 1,100 train, 20 validation, 120 test texts in 3 classes (5 left out by"
-            " data.train_size=1,100); dropped: 3 with empty text, 2 repeated",
+            Remark("note.cut", {"share": "1.0%", "length": 64}),
+            Remark(
+                "note.data",
+                {
+                    "data": "rows",
+                    "sizes": (
+                        Remark("note.train", {"n": "1,100"}),
+                        Remark("note.test", {"n": 120}),
+                    ),
+                    "classes": 3,
+                    "left": Remark("note.left", {"unused": "5", "size": 1100}),
+                    "dropped": (Remark("note.empty", {"n": "3"}),),
+                },
+            ),
         ]
         record.params |= {"num_train_epochs": 2.0, "train_examples": 100}
         record.tags |= {"sweep.layers": "2", "sweep.lowest_trained_depth": str(len(records) % 4)}
@@ -127,7 +76,7 @@ def build(folder: Path, records: list[Record], language: str, **options: object)
     found = compare.compare(records, CompareConfig(**options))  # type: ignore[arg-type]
     truth = next(p for r in records if (p := read_outputs.predictions(r)).ids)
     for key in ("baseline.majority", "baseline.words"):
-        name = str(Remark(key, {"strength": "0.3"}))
+        name = Remark(key, {"strength": "0.3"})
         metrics = {"test_accuracy": 0.4, "test_f1": 0.2, "runtime_s": 0.1}
         found.baselines.append(Baseline(name, metrics, (truth.labels[0],) * len(truth.labels)))
     plan = read_outputs.Plan("sweep", "python -m sweep", "", "", "", ({"name": "none seed=5"},))
@@ -175,7 +124,7 @@ def test_no_sentence_on_a_sweep_without_results_is_english(tmp_path: Path) -> No
     records = make_sweep(tmp_path / "runs", ("none", "full"), 1)
     for record in map(with_config, records):
         record.status, record.metrics = "FAILED", {}
-        record.reason = str(Remark("end.starved", {"signal": "SIGKILL"}))
+        record.reason = Remark("end.starved", {"signal": "SIGKILL"})
     page = build(tmp_path / "report", records, "ko")
     assert english(texts_of(page), ["python -m sweep", "SIGKILL", *names(records)]) == []
     assert "메모리가 모자라 프로세스가 SIGKILL 신호로 종료되었습니다." in page

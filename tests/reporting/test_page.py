@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page
 from support.report import make_run, make_sweep, write_record
 
 from sweep.base import words
+from sweep.base.words import Remark
 from sweep.comparison import compare
 from sweep.comparison.results import Baseline, Comparison
 from sweep.reporting import page as pages
@@ -42,7 +43,7 @@ def compared(records: list[Record]) -> Comparison:
     if truth is not None:
         constant = (truth.labels[0],) * len(truth.labels)
         metrics = {"test_accuracy": 0.4, "test_f1": 0.2, "eval_accuracy": 0.4, "runtime_s": 0.1}
-        found.baselines.append(Baseline("majority class", metrics, constant))
+        found.baselines.append(Baseline(Remark("baseline.majority"), metrics, constant))
     return found
 
 

@@ -6,6 +6,7 @@ import pytest
 from support.report import tensors
 
 from sweep.base import words
+from sweep.base.words import Remark
 from sweep.comparison.results import Baseline, Comparison, Difference, Interval, Recommendation, Row
 from sweep.config import checks
 from sweep.reporting import sentences
@@ -128,6 +129,39 @@ def test_an_adapter_is_shown_at_the_tensor_it_adapts() -> None:
     assert found.passed == 1
 
 
+def test_where_a_tensor_stands_is_read_and_not_guessed_from_its_name() -> None:
+    rows = [
+        ("m.words.weight", False, 0, False),
+        ("m.norm.embedded.weight", False, 0, False),
+        ("m.blocks.first.weight", False, 1, False),
+        ("m.blocks.7.weight", True, 2, False),
+        ("m.pool.3.weight", True, 3, False),
+        ("m.out.weight", True, 3, True),
+    ]
+    keys = ("name", "trainable", "depth", "head")
+    found = layer_map([dict(zip(keys, values, strict=True)) for values in rows])
+    assert found.rows == (
+        ("head", (TRAINED,)),
+        ("pool", (TRAINED,)),
+        ("2", (TRAINED,)),
+        ("1", (FROZEN,)),
+        ("embeddings", (FROZEN, FROZEN)),
+    )
+    assert (found.layers, found.passed) == (2, 1)
+
+
+@pytest.mark.parametrize("strategy", ["none", "attention", "full"])
+def test_a_file_that_does_not_say_it_gives_the_same_map(strategy: str) -> None:
+    old = tensors(strategy)
+    new = []
+    for tensor in old:
+        name = tensor["name"]
+        layer = next((int(step) + 1 for step in name.split(".") if step.isdigit()), 3)
+        depth = 0 if "embeddings" in name else layer
+        new.append({**tensor, "depth": depth, "head": name.startswith("classifier")})
+    assert layer_map(new) == layer_map(old)
+
+
 def compared(chosen: str, provisional: bool = False) -> Comparison:
     """Two strategies, `none` two points better and four times as slow, and a baseline."""
     rows = [
@@ -141,7 +175,7 @@ def compared(chosen: str, provisional: bool = False) -> Comparison:
     take = Recommendation(chosen, chosen, "time", 0.03, "", "", names, provisional)
     method = "t over seeds and texts"
     pair = Difference("test_accuracy", "none", "full", 0.02, 0.01, 0.03, 0, 0, "better", method)
-    baselines = [Baseline("majority class", {"test_accuracy": 0.5})]
+    baselines = [Baseline(Remark("baseline.majority"), {"test_accuracy": 0.5})]
     return Comparison(rows, rows, "test", [pair], baselines, [], take, {"": take}, margin=0.03)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sweep.base.words import Remark
 from sweep.comparison.results import Baseline, Comparison, Difference, Interval, Row
 from sweep.reporting import tables, terminal
 from sweep.tracking import store as track
@@ -106,7 +107,7 @@ def test_the_best_of_a_column_has_a_mark_and_the_others_a_verdict() -> None:
 def test_baselines_are_told() -> None:
     found = compared(
         row("none", **NUMBERS),
-        baselines=[Baseline("majority class", {"test_accuracy": 0.4, "runtime_s": 0.1})],
+        baselines=[Baseline(Remark("baseline.majority"), {"test_accuracy": 0.4, "runtime_s": 0.1})],
     )
     lines = printed(found, 120)
     assert "without fine-tuning, majority class: test acc 0.400" in lines

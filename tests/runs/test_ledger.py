@@ -18,10 +18,11 @@ from filelock import Timeout
 from safetensors.torch import save_file
 from support.store import FakeStore
 
+from sweep.base.layout import HOST, LOCK
 from sweep.runs import liveness
 from sweep.runs.ledger import DIED, Ledger
-from sweep.runs.liveness import HOST, LOCK, is_alive
-from sweep.runs.record import CHECKPOINTS, Record, read_record, write_record
+from sweep.runs.liveness import is_alive
+from sweep.runs.record import Record, read_record, write_record
 from sweep.tracking import outbox
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.queue import status_in
@@ -143,13 +144,13 @@ def test_a_key_is_trained_by_one_process_at_a_time(books: Ledger) -> None:
 def test_a_stopped_run_with_checkpoints_is_gone_on_with(
     status: str, books: Ledger, make: Make
 ) -> None:
-    folder = make("000_none", status, has=(CHECKPOINTS,))
+    folder = make("000_none", status, has=("checkpoints",))
     assert books.stopped(KEY) == folder
 
 
 @pytest.mark.parametrize(
     ("status", "has"),
-    [("KILLED", ()), ("FAILED", (CHECKPOINTS,)), ("FINISHED", (CHECKPOINTS,))],
+    [("KILLED", ()), ("FAILED", ("checkpoints",)), ("FINISHED", ("checkpoints",))],
     ids=["no-checkpoints", "failed", "finished"],
 )
 def test_other_runs_are_not_gone_on_with(
@@ -160,13 +161,13 @@ def test_other_runs_are_not_gone_on_with(
 
 
 def test_only_the_newest_run_is_gone_on_with(books: Ledger, make: Make) -> None:
-    make("000_none", "KILLED", has=(CHECKPOINTS,))
-    make("001_none", "FAILED", has=(CHECKPOINTS,))
+    make("000_none", "KILLED", has=("checkpoints",))
+    make("001_none", "FAILED", has=("checkpoints",))
     assert books.stopped(KEY) is None
 
 
 def test_a_run_that_is_alive_is_not_gone_on_with(books: Ledger, make: Make) -> None:
-    folder = make("000_none", "RUNNING", has=(CHECKPOINTS,))
+    folder = make("000_none", "RUNNING", has=("checkpoints",))
     with liveness.lock_of(folder).acquire(timeout=0):
         assert books.stopped(KEY) is None
     assert books.stopped(KEY) == folder
@@ -175,7 +176,7 @@ def test_a_run_that_is_alive_is_not_gone_on_with(books: Ledger, make: Make) -> N
 def test_runs_are_found_where_mlruns_was_moved_to(
     books: Ledger, make: Make, tmp_path: Path
 ) -> None:
-    make("000_none", "KILLED", has=(CHECKPOINTS,))
+    make("000_none", "KILLED", has=("checkpoints",))
     make("001_none", "FINISHED")
     moved = Ledger(tmp_path / "elsewhere" / "results")
     moved.root.parent.mkdir()

@@ -17,10 +17,11 @@ import pytest
 from support.runs import write_run, write_sweep
 
 import sweep
+from sweep.base.layout import RunPaths
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.reporting import collect
 from sweep.runs import read_records, read_store
-from sweep.runs.record import Record, next_folder, write_record
+from sweep.runs.record import Record, write_record
 from sweep.tracking import connect
 from sweep.tracking import store as track
 
@@ -156,8 +157,8 @@ def test_keys_of_a_later_version_do_no_harm(root: str) -> None:
 @pytest.mark.parametrize("first", ["000_none", "000_none_2", "000_lora_8"])
 def test_of_several_tries_the_finished_one_counts(first: str, tmp_path: Path) -> None:
     tries = [tmp_path / first]
-    tries += [next_folder(tries[0])]
-    tries += [next_folder(tries[1])]
+    tries += [RunPaths(tries[0]).next_try()]
+    tries += [RunPaths(tries[1]).next_try()]
     for folder, status in zip(tries, ("FAILED", "FINISHED", "KILLED"), strict=True):
         folder.mkdir()
         record = Record("", folder.name, "none", status, metrics={"eval_accuracy": 1.0})

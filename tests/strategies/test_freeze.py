@@ -294,6 +294,9 @@ def test_the_report_as_json_lists_every_tensor(saved_model: SavedModel) -> None:
         "shape": [3],
         "trainable": True,
         "decided_by": r"head: classifier\..*",
+        "depth": 3,
+        "stage": 1,
+        "head": True,
     }
 
 

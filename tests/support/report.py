@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sweep.base.words import Remark
 from sweep.config.schema import TrackingConfig
+from sweep.runs import record as record_module
 from sweep.runs.record import Record
 from sweep.tracking import connect
 from sweep.tracking.store import Store
@@ -18,6 +20,16 @@ SKILL = {"none": 0.84, "attention": 0.83, "full": 0.7, "lora": 0.82, "top_layers
 COST = {"none": 80.0, "attention": 60.0, "full": 20.0, "lora": 65.0, "top_layers": 35.0}
 SIZES = {"none": 22_714_371, "attention": 3_701_763, "full": 1155, "lora": 332_931}
 LAYERS = 2
+NOTE = Remark(
+    "note.data",
+    {
+        "data": "rows",
+        "sizes": tuple(Remark(f"note.{n}", {"n": "100"}) for n in ("train", "validation", "test")),
+        "classes": 3,
+        "left": "",
+        "dropped": (Remark("note.nothing"),),
+    },
+)
 
 
 def make_sweep(
@@ -69,7 +81,7 @@ def make_run(
             "sweep.weights_fingerprint": "w" * 64,
             "sweep.version.torch": "2.13.0",
         },
-        notes=["rows: 100 train, 20 validation, 120 test texts in 3 classes; dropped: none"],
+        notes=[NOTE],
     )
     write_record(record)
     return record
@@ -97,8 +109,7 @@ def store_sweep(records: Sequence[Record], name: str, root: Path) -> tuple[Store
 
 def write_record(record: Record) -> None:
     """Save a record where `findings` reads it."""
-    text = json.dumps(record.__dict__, indent=1)
-    (Path(record.folder) / "record.json").write_text(text, "utf-8")
+    record_module.write_record(record, Path(record.folder))
 
 
 def tensors(strategy: str) -> list[dict[str, Any]]:

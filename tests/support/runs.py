@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweep.base.words import from_json
 from sweep.runs.record import Record
 
 TAGS = {
@@ -98,3 +99,9 @@ def write_sweep(
         for index, (name, share) in enumerate(shares.items())
         for seed in range(seeds)
     ]
+
+
+def restored(stored: dict[str, Any]) -> dict[str, Any]:
+    """The content of a record.json, with what was stored of sentences as sentences."""
+    notes = [from_json(note) for note in stored["notes"]]
+    return {**stored, "reason": from_json(stored["reason"]), "notes": notes}

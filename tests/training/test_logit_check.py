@@ -14,6 +14,7 @@ from support.models import FAMILIES, SIZES
 from sweep.base.device import Hardware
 from sweep.data.encode import Encoded
 from sweep.models.cpu_kernels import ATTENTION, KERNELS
+from sweep.training import logit_check
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTHS = [3, 5, 8, 13, 21]

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-ROOT = Path("mlruns") / "cache"
-"""In the current directory, as everything a sweep leaves."""
+from sweep.base.layout import RootPaths
+
+ROOT = RootPaths().cache
 FORMAT = 1
 """Of the files; entries of another one are made anew."""
 INDEX = "entry.json"

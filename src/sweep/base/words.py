@@ -1,35 +1,43 @@
 """Facts -> sentences, in the languages there are; one TOML file each in `languages/`.
 
-What is found out about a sweep is kept as a `Remark`: which sentence, and what fills it in. Only
-this module makes words of it, so a rule is written once however many languages tell it.
+What is found out about a sweep is a `Remark`: which sentence, and what fills it in. It is stored
+as that too, so that it can be shown in any language later. Only this module makes words of it, so
+a rule is written once however many languages tell it.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 FOLDER = Path(__file__).parent / "languages"
 LANGUAGES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
-@dataclass(frozen=True, repr=False)
-class Remark:
-    """Something to be said; as text, and where it is shown, the English sentence."""
+class Remark(str):
+    """An English sentence that knows which one it is and what fills it in.
+
+    So it is at home wherever a text is (tags, logs, tables), and `Words.tell` says it in another
+    language. `str(remark)` is the sentence alone.
+    """
 
     key: str
     """Of the sentence, dotted as in the TOML files."""
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object]
     """Numbers, names, other remarks, and tuples of those, by the names that the sentence has."""
 
-    def __str__(self) -> str:
-        return load("en").tell(self)
+    def __new__(cls, key: str, values: Mapping[str, object] | None = None) -> Remark:
+        remark = super().__new__(cls, load("en")(key, **(values or {})))
+        remark.key, remark.values = key, values or {}
+        return remark
+
+    def __reduce__(self) -> tuple[type[Remark], tuple[str, Mapping[str, object]]]:
+        return Remark, (self.key, self.values)
 
     def __repr__(self) -> str:
         return f"Remark({str(self)!r})"
@@ -37,6 +45,35 @@ class Remark:
 
 Text = Remark | str
 """A remark, or words that are data: names, commands, errors of libraries."""
+
+
+def to_json(value: object) -> object:
+    """What is stored of a text, or of what fills it in: of a remark, its key and values."""
+    if isinstance(value, Remark):
+        return {"key": value.key, "values": {k: to_json(v) for k, v in value.values.items()}}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def from_json(stored: object) -> Text:
+    """The text that `to_json` has stored.
+
+    Versions up to 0.1.0 stored English sentences. They come back as such, and stay English on a
+    page in another language. What a later version has stored, and this one has no sentence for,
+    comes back as it stands in the file.
+    """
+    value = _restored(stored)
+    return value if isinstance(value, str) else json.dumps(stored, ensure_ascii=False)
+
+
+def _restored(stored: Any) -> object:
+    if isinstance(stored, list):
+        return tuple(_restored(item) for item in stored)
+    try:
+        return Remark(stored["key"], {k: _restored(v) for k, v in stored["values"].items()})
+    except (LookupError, ValueError, TypeError, AttributeError):
+        return stored
 
 
 class _Listed(tuple[str, ...]):
@@ -61,29 +98,11 @@ class Words:
 
     def tell(self, said: Text) -> str:
         """A remark in this language; other words as they are."""
-        return said if isinstance(said, str) else self(said.key, **said.values)
+        return self(said.key, **said.values) if isinstance(said, Remark) else said
 
     def known(self, prefix: str, name: str) -> str:
         """The word for a name that code uses, or the name itself."""
         return self.sentences.get(f"{prefix}.{name}", name)
-
-    def again(self, section: str, text: str) -> str:
-        """A remark that was stored as its English text, in this language.
-
-        Args:
-            section: Of the sentences that it may be one of; parts of it may be others of them.
-            text: Comes back as it is where no sentence of the section made it.
-        """
-        for pattern in _patterns(section):
-            if found := pattern.of.fullmatch(text):
-                values = {
-                    name: tuple(self.again(section, item) for item in part.split(separator))
-                    if (separator := pattern.separators[name])
-                    else self.again(section, part)
-                    for name, part in found.groupdict().items()
-                }
-                return self(pattern.key, **values)
-        return text
 
     def _told(self, value: object) -> object:
         if isinstance(value, tuple):
@@ -98,40 +117,10 @@ def load(language: str) -> Words:
     return Words(language, dict(_flat(content, "")))
 
 
-def named(prefix: str, name: str) -> Text:
+def named(prefix: str, name: Text) -> Text:
     """The remark of a name that code uses, or the name itself where there are no words for it."""
     key = f"{prefix}.{name}"
     return Remark(key) if key in load("en").sentences else name
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    """An English sentence turned round: it finds the values that fill it."""
-
-    key: str
-    literal: str
-    """Of the sentence, without its values."""
-    of: re.Pattern[str]
-    separators: Mapping[str, str]
-    """Per value, what stands between its items; empty where it is no list."""
-
-
-@cache
-def _patterns(section: str) -> list[_Pattern]:
-    """Of all sentences of a section, those with the most words of their own first."""
-    own = {k: s for k, s in load("en").sentences.items() if k.startswith(f"{section}.")}
-    found = [_pattern(key, sentence) for key, sentence in own.items()]
-    return sorted(found, key=lambda pattern: -len(pattern.literal))
-
-
-def _pattern(key: str, sentence: str) -> _Pattern:
-    pattern, literal, separators = "", "", {}
-    for before, name, separator, _ in Formatter().parse(sentence):
-        pattern, literal = pattern + re.escape(before), literal + before
-        if name:
-            pattern += f"(?P<{name}>.*?)"
-            separators[name] = separator or ""
-    return _Pattern(key, literal, re.compile(pattern, re.DOTALL), separators)
 
 
 def _flat(node: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.base.layout import SweepPaths
 from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
 from sweep.config.schema import ReportConfig, SweepSettings
@@ -16,6 +17,7 @@ from sweep.runs import read_outputs
 from sweep.runs.record import Record
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,13 +82,13 @@ def _report(
     report_files.write(found, records, plan, box.folder, options)
     box.log([(report_files.summary_metrics(found), 0, time.time())])
     note = report_files.description(found, plan)
-    tags = {"sweep.recommendation": verdict.text(found)[:5000], "mlflow.note.content": note}
+    tags = {Tag.RECOMMENDATION: verdict.text(found)[:5000], Tag.NOTE: note}
     box.describe(tags=tags)
-    box.upload([box.folder / "report"])
+    box.upload([SweepPaths(box.folder).report])
 
 
 def _failed(console: Console, folder: Path, error: Exception) -> None:
-    path = folder / "report_error.txt"
+    path = SweepPaths(folder).report_error
     path.write_text("".join(traceback.format_exception(error)), "utf-8")
     _say(
         console,

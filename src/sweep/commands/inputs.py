@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sweep.base.layout import ROOT, RootPaths
 from sweep.config import decides
 from sweep.config.compose import Job
 from sweep.config.decides import Decides
@@ -22,8 +23,6 @@ from sweep.models import model_files
 from sweep.runs.record import run_key
 from sweep.tracking import connect
 
-ROOT = Path("mlruns")
-"""Everything a sweep leaves goes there, in the current directory."""
 MIN_FREE_MIB = 200
 
 
@@ -93,7 +92,7 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
 def check_root(root: Path) -> None:
     """Make sure that results can be written before hours are spent on them."""
     try:
-        sweeps = root / "sweeps"
+        sweeps = RootPaths(root).sweeps
         sweeps.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=sweeps):
             pass

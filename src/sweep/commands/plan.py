@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.base.layout import ROOT, RootPaths, RunPaths
 from sweep.config import decides
 from sweep.config.compose import compose_sweep
 from sweep.config.decides import Decides
@@ -102,7 +103,7 @@ def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> No
     settings, console = composed.settings, Console()
     checked = inputs.check_inputs(composed.jobs, settings.tracking)
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
-    ledger = Ledger(inputs.ROOT.absolute())
+    ledger = Ledger(ROOT.absolute())
     entries = plan(ledger, checked, found.sizes, ledger.all_finished(), settings.resume)
     if measured:
         unknown = _one_of_each([e for e in entries if e.left and e.guess.seconds is None])
@@ -140,14 +141,13 @@ def plan(
 
 def _status(ledger: Ledger, checked: Checked) -> tuple[str, float]:
     """Status in words, and the share that is left."""
-    from sweep.runs.record import CHECKPOINTS
     from sweep.training import checkpoint
 
     cfg = checked.job.cfg
     if ledger.finished(checked.key, cfg.trainer.save_model):
         return "finished", 0.0
     stopped = ledger.stopped(checked.key)
-    found = checkpoint.newest_whole(stopped / CHECKPOINTS) if stopped else None
+    found = checkpoint.newest_whole(RunPaths(stopped).checkpoints) if stopped else None
     if found is None:
         return TO_DO, 1.0
     step = checkpoint.step_of(found)
@@ -190,7 +190,7 @@ def measure(
                 swept={},
                 key=f"{index}",
                 sweep_id="",
-                folder=root / "sweeps" / "measured" / f"{index:03d}",
+                folder=RootPaths(root).sweeps / "measured" / f"{index:03d}",
                 store=Store(None),
                 root=root,
                 resume=False,

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.base.layout import ROOT, SweepPaths
 from sweep.config.checks import value_at
 from sweep.config.compose import compose_sweep
 from sweep.config.schema import ConfigError, SweepSettings
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweep.comparison.results import Comparison
@@ -75,23 +77,23 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
 
     from rich.console import Console
 
-    from sweep.commands import conclude, inputs
+    from sweep.commands import conclude
     from sweep.comparison import verdict
     from sweep.reporting import collect, report_files, terminal
     from sweep.runs.ledger import Ledger
     from sweep.runs.refill import refill
     from sweep.tracking import connect
 
-    store = connect.existing_store(typed.tracking, inputs.ROOT)
+    store = connect.existing_store(typed.tracking, ROOT)
     console = Console()
-    ledger = Ledger(inputs.ROOT.absolute())
+    ledger = Ledger(ROOT.absolute())
     ledger.close_dead()
     if ledger.deliver(store=store):
         console.print("a store cannot be reached; what it lacks is on disk, to be delivered later")
-    found = collect.gather(names, inputs.ROOT, store)
+    found = collect.gather(names, ROOT, store)
     if store is not None and refill([Path(r.folder) for r in found.records], store, REFILL_S):
         console.print("what the store lacked of these runs was delivered to it")
-        found = collect.gather(names, inputs.ROOT, store)
+        found = collect.gather(names, ROOT, store)
     found.folder.mkdir(parents=True, exist_ok=True)
     settings = _typed_over(found.settings, typed, overrides)
     judged = verdict.judge(found.records, settings.compare, found.folder)
@@ -116,9 +118,9 @@ def _store(store: Store, found: Gathered, judged: Comparison) -> None:
     metrics = report_files.summary_metrics(judged)
     store.log_metrics(sweep_id, [(name, value, now, 0) for name, value in metrics.items()])
     note = report_files.description(judged, found.plan)
-    tags = {"mlflow.note.content": note, "sweep.recommendation": verdict.text(judged)[:5000]}
+    tags = {Tag.NOTE: note, Tag.RECOMMENDATION: verdict.text(judged)[:5000]}
     store.describe(sweep_id, {}, tags)
-    store.upload(sweep_id, [found.folder / "report"])
+    store.upload(sweep_id, [SweepPaths(found.folder).report])
 
 
 def _check(overrides: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import RootPaths, SweepPaths
 from sweep.commands import conclude
 from sweep.execution import launcher, other_sweeps
 from sweep.execution.progress import LineView, Pace, view
@@ -28,6 +29,7 @@ from sweep.runs import liveness, sweep_settings
 from sweep.runs.record import Record, RunSpec
 from sweep.runs.refill import refill
 from sweep.tracking.outbox import Outbox, with_patience
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from sweep.runs.ledger import Ledger
     from sweep.tracking.store import Store
 
-SWEEP = "sweep.json"
 OPENING_S = 5.0
 """How long a sweep waits for its id in a store that was there a moment ago."""
 DELIVERY_S = 30.0
@@ -87,7 +88,7 @@ class SweepSession:
             swept=job.swept,
             key=checked.key,
             sweep_id=self.box.run_id or self.folder.name,
-            folder=stopped or self.folder / f"{index:03d}_{job.cfg.freeze.name}",
+            folder=stopped or SweepPaths(self.folder).run(index, job.cfg.freeze.name),
             store=replace(self.store),  # without this process's connection
             root=self.ledger.root,
             data_fingerprint=checked.data_fingerprint,
@@ -136,8 +137,8 @@ class SweepSession:
                 for index, spec in specs.items()
             ],
         }
-        write_atomically(self.folder / SWEEP, json.dumps(about, indent=1))
-        self.box.upload([self.folder / SWEEP])
+        write_atomically(SweepPaths(self.folder).plan, json.dumps(about, indent=1))
+        self.box.upload([SweepPaths(self.folder).plan])
 
     def _finish(
         self, console: Console, executed: Executed, records: Sequence[Record], planned: int
@@ -180,7 +181,7 @@ def open_session(
     ledger: Ledger, store: Store, command: str, sweep: ComposedSweep
 ) -> Iterator[SweepSession]:
     """Hold a new folder and a summary run in the store as long as the block lasts."""
-    folder, started = new_folder(ledger.root / "sweeps"), _now()
+    folder, started = new_folder(RootPaths(ledger.root).sweeps), _now()
     with ExitStack() as stack:
         stack.callback(liveness.claim(folder).release)
         box = stack.enter_context(_summary_run(folder, store, command))
@@ -192,8 +193,8 @@ def open_session(
 def _summary_run(folder: Path, store: Store, command: str) -> Iterator[Outbox]:
     """Begin a summary run, and close it truthfully however the block ends."""
     box = Outbox(folder, store)
-    tags = {"sweep.kind": "sweep", "sweep.host": platform.node()}
-    box.create(folder.name, {**tags, "mlflow.note.content": f"`{command}`"})
+    tags = {Tag.KIND: "sweep", Tag.HOST: platform.node()}
+    box.create(folder.name, {**tags, Tag.NOTE: f"`{command}`"})
     with_patience(box.deliver, OPENING_S)
     box.start(say=lambda _: None)  # said once, in the end, if it is still so
     try:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from sweep.base.layout import ROOT
 from sweep.config import address, key_reference
 from sweep.config.compose import compose_sweep, options
 from sweep.config.schema import ConfigError
@@ -72,10 +73,10 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
 
     checked = inputs.check_inputs(jobs, settings.tracking)
     contention.shared_folder()
-    store = connect.open_store(settings.tracking, inputs.ROOT)
+    store = connect.open_store(settings.tracking, ROOT)
     baselines.prepare([job.cfg.data for job in jobs])
     found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
-    ledger = Ledger(inputs.ROOT.absolute())
+    ledger = Ledger(ROOT.absolute())
     ledger.close_dead()
     ledger.deliver(DELIVERY_S, store)
     ledger.close_silent(store)

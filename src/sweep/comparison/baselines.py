@@ -16,7 +16,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from sweep.base import cache
 from sweep.base.disk import write_atomically
-from sweep.base.words import Remark
+from sweep.base.layout import SweepPaths
+from sweep.base.words import Remark, Text, from_json, to_json
 from sweep.comparison.results import Baseline
 from sweep.config import decides
 from sweep.config.decides import Decides
@@ -25,8 +26,6 @@ from sweep.data.splits import Split, Splits, load_splits
 from sweep.runs import read_outputs
 from sweep.runs.record import Record
 
-FILE = "baselines.json"
-"""In the folder of a sweep."""
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
     "words": ("word", (1, 2)),
     # Where words are inflected, compounded or not set apart, as in Korean, parts of words say more.
@@ -37,6 +36,7 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 MOST_FEATURES = 50_000
 EARLY_CHARACTERS = 500_000
 """Of training texts whose baselines are computed while libraries load, which takes longer."""
+MAJORITY = Remark("baseline.majority")
 VERSION = 1
 """Raise it when other baselines come out."""
 CHOICE_TEXTS = 4_000
@@ -53,7 +53,7 @@ def beside(records: Sequence[Record], folder: Path | None) -> tuple[list[Baselin
     if folder is None or all(record.status != "FINISHED" for record in records):
         return [], []
     try:
-        return of_records(records, folder / FILE), []
+        return of_records(records, SweepPaths(folder).baselines), []
     except ConfigError as error:
         return [], [Remark("warning.no_data", {"error": error.messages[0]})]
     except OSError as error:
@@ -79,8 +79,7 @@ def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
         if set(names) <= set(kept["of"]):
             return _from_json(kept["baselines"])
     found = _of_data(configs)
-    content = {"of": names, "baselines": [asdict(baseline) for baseline in found]}
-    write_atomically(file, json.dumps(content))
+    write_atomically(file, json.dumps({"of": names, "baselines": _to_json(found)}))
     return found
 
 
@@ -102,7 +101,7 @@ def compute(splits: Splits) -> list[Baseline]:
     started = time.perf_counter()
     majority = int(np.bincount(splits.train.labels).argmax())
     constant = {part: np.full(len(getattr(splits, part)), majority) for part in _parts(name)}
-    found = [_baseline(Remark("baseline.majority"), splits, constant, name, started)]
+    found = [_baseline(MAJORITY, splits, constant, name, started)]
     started = time.perf_counter()
     fitted = _best_linear(splits)
     if fitted is not None:
@@ -127,7 +126,7 @@ def _baseline(
         score = f1_score(labels, classes, average="macro", zero_division=0)
         metrics[f"{prefix}_f1"] = float(score)
     names = np.array(splits.label_names, dtype=object)
-    return Baseline(str(title), metrics, tuple(names[predicted[reported]]))
+    return Baseline(title, metrics, tuple(names[predicted[reported]]))
 
 
 def _best_linear(splits: Splits) -> tuple[Remark, Any] | None:
@@ -151,8 +150,7 @@ def _best_linear(splits: Splits) -> tuple[Remark, Any] | None:
     grams, strength = max(scores, key=lambda choice: scores[choice])
     vectorizer = _vectorizer(grams, splits.train)
     model = _classifier(strength).fit(vectorizer.transform(splits.train.texts), splits.train.labels)
-    title = Remark(f"baseline.{grams}", {"strength": f"{strength:g}"})
-    return title, make_pipeline(vectorizer, model)
+    return _title(grams, strength), make_pipeline(vectorizer, model)
 
 
 def _subset(train: Split) -> Split:
@@ -199,7 +197,7 @@ def _cached(splits: Splits) -> list[Baseline]:
     """Baselines of a data set, kept for the sweeps of this folder; elsewhere computed each time."""
 
     def make(_: cache.Draft) -> dict[str, Any]:
-        return {"baselines": [asdict(baseline) for baseline in compute(splits)]}
+        return {"baselines": _to_json(compute(splits))}
 
     key = cache.key_of(VERSION, splits.fingerprint, version("scikit-learn"))
     if cache.ROOT.parent.is_dir():
@@ -208,8 +206,23 @@ def _cached(splits: Splits) -> list[Baseline]:
     return compute(splits)
 
 
-def _from_json(found: list[dict[str, Any]]) -> list[Baseline]:
-    return [Baseline(b["name"], b["metrics"], tuple(b["predictions"])) for b in found]
+def _to_json(found: Sequence[Baseline]) -> list[dict[str, Any]]:
+    return [{**asdict(baseline), "name": to_json(baseline.name)} for baseline in found]
+
+
+def _from_json(found: Sequence[dict[str, Any]]) -> list[Baseline]:
+    return [Baseline(_name(b["name"]), b["metrics"], tuple(b["predictions"])) for b in found]
+
+
+def _name(stored: object) -> Text:
+    """The name of a baseline; versions up to 0.1.0 stored one of these few as English text."""
+    text = from_json(stored)
+    titles = [_title(grams, strength) for grams in GRAMS for strength in STRENGTHS]
+    return next((title for title in (MAJORITY, *titles) if title == text), text)
+
+
+def _title(grams: str, strength: float) -> Remark:
+    return Remark(f"baseline.{grams}", {"strength": f"{strength:g}"})
 
 
 def _data_of(records: Sequence[Record]) -> list[DataConfig]:
@@ -231,5 +244,5 @@ def _of_data(configs: Sequence[DataConfig]) -> list[Baseline]:
     for cfg in configs:
         for baseline in _cached(load_splits(cfg)):
             place = Remark("baseline.on", {"name": baseline.name, "data": cfg.name})
-            found.append(replace(baseline, name=str(place)) if len(configs) > 1 else baseline)
+            found.append(replace(baseline, name=place) if len(configs) > 1 else baseline)
     return found

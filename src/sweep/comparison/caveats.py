@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sweep.base.words import Remark, Text
 from sweep.comparison.results import Row
 from sweep.runs.record import Record
+from sweep.tracking.tags import Tag
 
 
 def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[Text]:
@@ -35,7 +36,7 @@ def tuning_budgets(rows: Sequence[Row]) -> dict[str, int]:
 def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
     """Why training times of these rows cannot be ranked; empty when they can."""
     records = finished(rows)
-    contended = sum(record.tags.get("timing_contended") == "true" for record in records)
+    contended = sum(record.tags.get(Tag.CONTENDED) == "true" for record in records)
     problems = []
     if contended:
         shared = {"contended": contended, "runs": len(records)}
@@ -44,12 +45,12 @@ def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
     if mixed:
         problems.append(Remark("timing.features", {"strategies": mixed}))
     facts = {
-        "sweep.host": "timing.machines",
-        "sweep.device": "timing.devices",
-        "sweep.num_threads": "timing.threads",
+        Tag.HOST: "timing.machines",
+        Tag.DEVICE: "timing.devices",
+        Tag.NUM_THREADS: "timing.threads",
     }
     tags = sorted({tag for record in records for tag in record.tags})
-    facts |= {tag: "timing.versions" for tag in tags if tag.startswith("sweep.version.")}
+    facts |= {tag: "timing.versions" for tag in tags if tag.startswith(Tag.VERSION)}
     for tag, key in facts.items():
         values = _tags(records, tag)
         if len(values) > 1:
@@ -58,12 +59,12 @@ def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
 
 
 def _on_features(row: Row) -> set[bool]:
-    return {record.tags.get("sweep.features", "off") != "off" for record in finished([row])}
+    return {record.tags.get(Tag.FEATURES, "off") != "off" for record in finished([row])}
 
 
 def devices(rows: Sequence[Row]) -> tuple[Text, ...]:
     """On what the runs were trained."""
-    return _tags(finished(rows), "sweep.device")
+    return _tags(finished(rows), Tag.DEVICE)
 
 
 def finished(rows: Iterable[Row]) -> list[Record]:
@@ -123,7 +124,7 @@ def _training(chosen: Sequence[Row]) -> list[Remark]:
         rows = [row for row in chosen if row.group == group]
         seen = {row.label: texts for row in rows if (texts := _texts_seen(row)) is not None}
         found += _unequal("warning.training", seen)
-        if len(_tags(finished(rows), "sweep.data_fingerprint")) > 1:
+        if len(_tags(finished(rows), Tag.DATA_FINGERPRINT)) > 1:
             found.append(Remark("warning.texts"))
     return found
 

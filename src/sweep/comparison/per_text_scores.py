@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sweep.base.layout import RunPaths
 from sweep.base.words import Remark
 
 
@@ -47,7 +48,7 @@ def read(folder: Path) -> Predictions:
     try:
         # As text throughout: a class may be called NA, or 01.
         table = pd.read_csv(
-            folder / "predictions.csv", usecols=columns, dtype=str, keep_default_na=False
+            RunPaths(folder).predictions, usecols=columns, dtype=str, keep_default_na=False
         )
     except OSError:
         raise PredictionsError("missing") from None

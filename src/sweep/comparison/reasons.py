@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sweep.base.words import Remark
 from sweep.comparison import caveats
 from sweep.comparison.results import Difference, Row
+from sweep.tracking.tags import Tag, number
 
 USES = {
     "train_runtime_s": "when.time",
@@ -87,9 +88,8 @@ def _reference(rows: Sequence[Row]) -> Row | None:
 def _depth(row: Row) -> Remark:
     """Through how much of the model the gradient goes."""
     tags = next((record.tags for record in caveats.finished([row])), {})
-    try:
-        layers, depth = int(tags["sweep.layers"]), int(tags["sweep.lowest_trained_depth"])
-    except (KeyError, ValueError):
+    layers, depth = number(tags, Tag.LAYERS), number(tags, Tag.LOWEST_TRAINED_DEPTH)
+    if layers is None or depth is None:
         return Remark("why.unknown")
     if layers < 1:
         return Remark("why.no_layers")

@@ -89,7 +89,7 @@ class Difference:
 class Baseline:
     """What is reached without fine-tuning, on the same split."""
 
-    name: str
+    name: Text
     metrics: dict[str, float]
     """test_accuracy, test_f1, or eval_* where there is no test split; runtime_s."""
     predictions: tuple[str, ...] = ()

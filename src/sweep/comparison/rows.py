@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from sweep.comparison import caveats, pairwise
 from sweep.comparison.results import MIN_SEEDS, Interval, Row
 from sweep.runs.record import Record
+from sweep.tracking.tags import Tag
 
 
 def table(records: Sequence[Record], confidence: float = 0.95) -> list[Row]:
@@ -195,7 +196,7 @@ def _row(name: str, group: Sequence[Record], grouped: Sequence[str], confidence:
     return Row(
         name=name,
         strategy=group[0].strategy,
-        trains=next((r.tags["sweep.trains"] for r in finished if "sweep.trains" in r.tags), ""),
+        trains=next((r.tags[Tag.TRAINS] for r in finished if Tag.TRAINS in r.tags), ""),
         finished=len(finished),
         failures=tuple(
             f"{record.name}: {record.status}: {record.reason}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from sweep.comparison.results import Comparison
 from sweep.runs.record import Record
@@ -30,7 +29,7 @@ def checkpoints(found: Comparison) -> list[Record]:
     for record in winners(found):
         label = f"{record.params.get('data')} {record.params.get('model')}"
         loss = record.metrics.get("eval_loss", math.inf)
-        if (Path(record.folder) / "model").is_dir() and (
+        if record.paths.model.is_dir() and (
             label not in saved or loss < saved[label].metrics.get("eval_loss", math.inf)
         ):
             saved[label] = record

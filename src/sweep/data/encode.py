@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sweep.base import cache
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import Config, DataConfig
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import Split, Splits
@@ -34,7 +34,7 @@ class Tokens:
     """Hash of all that the ids depend on."""
     runtime_s: float
     """Seconds of tokenising; 0 when another run has done it."""
-    notes: list[str]
+    notes: list[Text]
 
 
 def encode_splits(
@@ -67,7 +67,7 @@ def encode_splits(
         found = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
     except cache.CacheError as error:
         encoded = _arrange(_tokenize(splits, tokenizer, cfg), splits, cfg)
-        note = str(Remark("note.tokens", {"reason": str(error)}))
+        note = Remark("note.tokens", {"reason": str(error)})
         return Tokens(encoded, key, time.perf_counter() - started, [note])
     return Tokens(_arrange(found.arrays, splits, cfg), key, found.built_s, [])
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import ConfigError, DataConfig
 from sweep.data import split_rows, table_files
 from sweep.data.split_rows import NAMES
@@ -44,7 +44,7 @@ class Splits:
     validation: Split
     test: Split
     label_names: list[str]
-    notes: list[str]
+    notes: list[Text]
 
     @property
     def fingerprint(self) -> str:
@@ -171,7 +171,7 @@ def _natural(name: str) -> tuple[int, int, str]:
 
 def _note(
     cfg: DataConfig, parts: split_rows.Parts, dropped: Counter[str], available: int, classes: int
-) -> str:
+) -> Remark:
     """One line on what is trained and tested on, and what is not."""
     sizes = {name: len(part) for name, part in parts.items()}
     unused = available - sum(sizes.values())
@@ -183,7 +183,7 @@ def _note(
         "left": left if unused else "",
         "dropped": _counted(+dropped) or (Remark("note.nothing"),),
     }
-    return str(Remark("note.data", values))
+    return Remark("note.data", values)
 
 
 def _counted(counts: Mapping[str, int]) -> tuple[Remark, ...]:

@@ -95,12 +95,12 @@ def _counters(root: Path) -> Iterator[Path]:
     yield root / "proc/vmstat"
 
 
-def death(code: int | None, starved: bool = False) -> str:
+def death(code: int | None, starved: bool = False) -> Remark:
     """How a process ended that left no word, perhaps for want of memory."""
     if code is not None and code < 0:
         values = {"signal": signal.Signals(-code).name}
-        return str(Remark("end.starved" if starved else "end.killed", values))
-    return str(Remark("end.status", {"code": code}))
+        return Remark("end.starved" if starved else "end.killed", values)
+    return Remark("end.status", {"code": code})
 
 
 def smaller(cfg: Config) -> Config | None:

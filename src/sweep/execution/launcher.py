@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
 
+from sweep.base.layout import SweepPaths
 from sweep.config import launchers
 from sweep.config.launchers import Launch
 from sweep.config.schema import SweepSettings
@@ -29,7 +30,6 @@ from sweep.runs.ledger import Ledger
 from sweep.runs.read_records import best_try
 from sweep.runs.record import Record, RunSpec
 
-FOLDER = "launcher"
 """Folder of a sweep for what launchers other than ours write."""
 
 
@@ -96,7 +96,7 @@ def launch(
     returns: Sequence[JobReturn] = []
     interrupted, why_ended = False, ""
     try:
-        returns = _start(chosen, task, folder / FOLDER)
+        returns = _start(chosen, task, SweepPaths(folder).launcher)
     except KeyboardInterrupt:
         interrupted, why_ended = True, STOPPED
     except Exception as error:

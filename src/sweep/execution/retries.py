@@ -8,7 +8,7 @@ from sweep.base.words import Remark
 from sweep.config.schema import Config
 from sweep.execution import faults
 from sweep.execution.worker import Outcome
-from sweep.runs.record import RunSpec, next_folder, saved_config, write_record
+from sweep.runs.record import RunSpec, saved_config, write_record
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def next_try(spec: RunSpec, outcome: Outcome, tries: int) -> Retry | None:
     if outcome.cause == faults.MEMORY:
         return _in_smaller_pieces(spec, outcome)
     if outcome.cause == faults.PASSING and tries < len(faults.PAUSES_S):
-        note = str(Remark("note.again", {"reason": record.reason}))
+        note = Remark("note.again", {"reason": record.reason})
         return Retry(_again(spec, note), faults.PAUSES_S[tries])
     return None
 
@@ -42,19 +42,19 @@ def _in_smaller_pieces(spec: RunSpec, outcome: Outcome) -> Retry | None:
     record, smaller = outcome.record, faults.smaller(spec.cfg)
     assert record is not None
     if smaller is None:
-        record.reason = str(Remark("end.too_large", {"reason": record.reason}))
+        record.reason = Remark("end.too_large", {"reason": record.reason})
         write_record(record, spec.folder)
         return None
     return Retry(replace(_again(spec, _reduced(spec.cfg, smaller)), cfg=smaller))
 
 
-def _reduced(cfg: Config, smaller: Config) -> str:
+def _reduced(cfg: Config, smaller: Config) -> Remark:
     values = {
         "before": cfg.trainer.per_device_train_batch_size,
         "after": smaller.trainer.per_device_train_batch_size,
         "pieces": smaller.trainer.gradient_accumulation_steps,
     }
-    return str(Remark("note.smaller", values))
+    return Remark("note.smaller", values)
 
 
 def as_stopped(spec: RunSpec) -> RunSpec:
@@ -75,5 +75,5 @@ def as_stopped(spec: RunSpec) -> RunSpec:
     return replace(spec, cfg=cfg, notes=notes)
 
 
-def _again(spec: RunSpec, note: str) -> RunSpec:
-    return replace(spec, folder=next_folder(spec.folder), notes=(*spec.notes, note), device=None)
+def _again(spec: RunSpec, note: Remark) -> RunSpec:
+    return replace(spec, folder=spec.paths.next_try(), notes=(*spec.notes, note), device=None)

@@ -91,7 +91,7 @@ class _Loop:
                     self._end_late()
             finally:
                 for run in list(self._active):
-                    self._ended(run, run.kill("FAILED", str(Remark("end.error"))))
+                    self._ended(run, run.kill("FAILED", Remark("end.error")))
         return Executed(self._records, self._stops.count > 0, self._why_ended)
 
     def _begin_due(self) -> None:
@@ -150,7 +150,7 @@ class _Loop:
         """Tell the runs at work about a request to stop: politely once, then for good."""
         if self._stops.count > 1:
             for run in list(self._active):
-                self._ended(run, run.kill("KILLED", str(Remark("end.at_once"))))
+                self._ended(run, run.kill("KILLED", Remark("end.at_once")))
         if self._stops.count and not self._asked:
             self._asked = True
             self._why_ended = self._why_ended or STOPPED
@@ -161,7 +161,7 @@ class _Loop:
     def _end_late(self) -> None:
         for run in [run for run in self._active if run.is_late()]:
             minutes = f"{run.attempt.spec.cfg.trainer.timeout_min:g}"
-            self._ended(run, run.kill("FAILED", str(Remark("end.late", {"minutes": minutes}))))
+            self._ended(run, run.kill("FAILED", Remark("end.late", {"minutes": minutes})))
 
     def _ended(self, run: Active, outcome: Outcome) -> None:
         """Take a run off the list, for good or until its next try."""

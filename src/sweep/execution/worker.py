@@ -20,7 +20,7 @@ from filelock import Timeout
 
 from sweep.base import environment
 from sweep.base.device import Hardware
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import Config, ConfigError
 from sweep.execution import contention, faults
 from sweep.runs import liveness
@@ -29,7 +29,6 @@ from sweep.runs.ledger import Ledger
 from sweep.runs.record import (
     Record,
     RunSpec,
-    artifacts,
     first_tags,
     read_record,
     unfinished,
@@ -38,6 +37,7 @@ from sweep.runs.record import (
 from sweep.runs.run import preflight, run
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 from sweep.training.stopping import Stopped, StopRequest
 
 DELIVERY_S = 10.0
@@ -142,7 +142,7 @@ def _claimed_run(
 ) -> Outcome:
     device = "cpu" if spec.device is None else f"cuda{spec.device}"
     spec.folder.mkdir(parents=True, exist_ok=True)
-    _redirect_output(spec.folder / "run.log")
+    _redirect_output(spec.paths.log)
     with liveness.claim(spec.folder), ExitStack() as stack:
         here = stack.enter_context(contention.present(device))
         box = Outbox(spec.folder, spec.store)
@@ -154,7 +154,7 @@ def _claimed_run(
         record = outcome.record
         assert record is not None
         if here.contended:
-            record.tags["timing_contended"] = "true"
+            record.tags[Tag.CONTENDED] = "true"
         return _close(spec, box, outcome)
 
 
@@ -167,8 +167,8 @@ def _attempt(connection: Connection, spec: RunSpec, box: Outbox, stop: StopReque
 
     try:
         return Outcome(run(spec, box, progress, stop))
-    except Stopped as reason:
-        return Outcome(unfinished(spec, "KILLED", str(reason)))
+    except Stopped as stopped:
+        return Outcome(unfinished(spec, "KILLED", stopped.remark))
     except BaseException as error:
         traceback.print_exc()
         return _failed(spec, error)
@@ -184,26 +184,26 @@ def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:
     record = outcome.record
     assert record is not None
     if box.refused:
-        record.notes.append(str(Remark("note.refused", {"count": len(box.refused)})))
+        record.notes.append(Remark("note.refused", {"count": len(box.refused)}))
         print(*box.refused, sep="\n", flush=True)
     try:
         write_record(record, spec.folder)
         sys.stdout.flush()
         sys.stderr.flush()
-        box.describe(tags={k: v for k, v in record.tags.items() if k == "timing_contended"})
-        box.upload(artifacts(spec.folder))
+        box.describe(tags={k: v for k, v in record.tags.items() if k == Tag.CONTENDED})
+        box.upload(spec.paths.artifacts())
         box.finish(record.status, record.reason)
         box.close(DELIVERY_S)
         record.run_id = box.run_id
         write_record(record, spec.folder)
     except OSError as error:  # a full disk: the parent is told at least
-        reason = record.reason or str(Remark("end.unwritten", {"error": str(error)}))
+        reason = record.reason or Remark("end.unwritten", {"error": str(error)})
         failed = replace(record, status="FAILED", reason=reason)
         return Outcome(failed, faults.OTHER, faults.is_disk_full(error))
     return replace(outcome, record=record)
 
 
-def close_left(spec: RunSpec, status: str, reason: str) -> Record:
+def close_left(spec: RunSpec, status: str, reason: Text) -> Record:
     """Write down the end of a run whose process is gone."""
     done = read_record(spec.folder)
     if done is not None and done.status == "FINISHED":

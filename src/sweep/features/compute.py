@@ -58,7 +58,7 @@ class Features:
     """`built` by this run, `shared` with the one that built it, or `off`."""
     runtime_s: float = 0.0
     """Seconds of computing the features; 0 when another run has done it."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
 
 
 def prepare(part: FrozenPart, sharing: int = 1) -> Features:
@@ -83,7 +83,7 @@ def prepare(part: FrozenPart, sharing: int = 1) -> Features:
             runtime_s = _fill(cut, part)
             _check(cut, part)
     except (CutError, NoRoomError, cache.CacheError) as error:
-        return _none(str(error))
+        return _none(error.args[0] if isinstance(error, NoRoomError) else str(error))
     except Exception as error:  # a model's own code may take a cut in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return _none(Remark("note.no_cut", {"reason": reason}))
@@ -91,7 +91,7 @@ def prepare(part: FrozenPart, sharing: int = 1) -> Features:
 
 
 def _none(reason: Text) -> Features:
-    return Features(notes=[str(Remark("note.features", {"reason": reason}))])
+    return Features(notes=[Remark("note.features", {"reason": reason})])
 
 
 def _fill(cut: Cut, part: FrozenPart) -> float:
@@ -142,7 +142,7 @@ def _make(
 ) -> dict[str, Any]:
     """Compute the states of a level, from those of the highest one below it that are there."""
     if (reason := no_room(part, level)) is not None:
-        raise NoRoomError(str(reason))
+        raise NoRoomError(reason)
     block = _block_to_shorten(cut, level, part)  # before a cut, whose states need not be fp32
     exact = part.cfg.trainer.feature_dtype == "fp32"
     for layers in range(level.layers - (not level.pooled), 0, -1) if exact else ():

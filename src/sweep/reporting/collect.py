@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from sweep.base.layout import RootPaths, SweepPaths
 from sweep.base.words import Remark
 from sweep.comparison import rows
 from sweep.config import decides
@@ -20,6 +21,7 @@ from sweep.runs import liveness, read_outputs, read_records, read_store, sweep_s
 from sweep.runs.read_outputs import Plan
 from sweep.runs.record import Record
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 NOT_CHOICES = tuple(
     f"{key}."
@@ -57,7 +59,7 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
 
     Args:
         names: Names under `root`/sweeps, names of summary runs in the store, or folders.
-        root: As `prepare.ROOT`.
+        root: As `layout.ROOT`.
         store: Asked for what is not on disk; None where there is none.
 
     Raises:
@@ -81,7 +83,7 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
     names = [sweep.plan.name for sweep in found]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     return Gathered(
-        root / "reports" / f"{len(found)}_sweeps_{digest}",
+        RootPaths(root).reports / f"{len(found)}_sweeps_{digest}",
         replace(_joined([sweep.plan for sweep in found]), settings=settings),
         merged,
         [sweep_id for sweep in found for sweep_id in sweep.sweep_ids],
@@ -122,12 +124,12 @@ def _settings_of_newest(found: Sequence[Gathered]) -> tuple[SweepSettings, list[
 
 def newest(root: Path) -> list[Path]:
     """Folders of sweeps, the newest first."""
-    folders = filter(_is_sweep, (root / "sweeps").glob("*"))
+    folders = filter(_is_sweep, RootPaths(root).sweeps.glob("*"))
     return sorted(folders, key=read_records.began, reverse=True)
 
 
 def _is_sweep(folder: Path) -> bool:
-    return (folder / "sweep.json").is_file() or any(folder.glob("*/record.json"))
+    return SweepPaths(folder).plan.is_file() or bool(SweepPaths(folder).records())
 
 
 def name_choices(runs: Sequence[Record]) -> None:
@@ -140,14 +142,14 @@ def name_choices(runs: Sequence[Record]) -> None:
     for record, settings in zip(runs, flat, strict=True):
         for key, value in settings.items():
             values.setdefault(_scope(record, key), set()).add(value)
-    same_data = len({record.tags.get("sweep.data_fingerprint") for record in runs}) == 1
+    same_data = len({record.tags.get(Tag.DATA_FINGERPRINT) for record in runs}) == 1
     for record, settings in zip(runs, flat, strict=True):
         for key, value in settings.items():
             differs = len(values[_scope(record, key)]) > 1
             if differs and not (same_data and key.startswith("data.")):
                 record.swept.setdefault(key, value)
         if not same_data:
-            fingerprint = record.tags.get("sweep.data_fingerprint", "unknown")[:8]
+            fingerprint = record.tags.get(Tag.DATA_FINGERPRINT, "unknown")[:8]
             name = f"{record.params.get('data', 'unknown')}@{fingerprint}"
             record.swept.setdefault("data", name)
 
@@ -158,7 +160,7 @@ def _scope(record: Record, key: str) -> str:
 
 
 def _one(name: str, root: Path, store: Store | None) -> Gathered:
-    folders = (root / "sweeps" / name, Path(name))
+    folders = (RootPaths(root).sweeps / name, Path(name))
     folder = next((f.absolute() for f in folders if _is_sweep(f)), None)
     if folder is None:
         return _from_store(name, root, store)
@@ -194,7 +196,7 @@ def _from_store(name: str, root: Path, store: Store | None) -> Gathered:
             f" The newest are: {listed}."
         )
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    folder = root.absolute() / "reports" / (safe.strip(".") or "sweep")
+    folder = RootPaths(root.absolute()).reports / (safe.strip(".") or "sweep")
     plan = Plan(name, id=sweep_id, settings=stored_settings(str(store.uri), sweep_id))
     return Gathered(folder, plan, _stored(store, sweep_id), [sweep_id])
 
@@ -202,7 +204,7 @@ def _from_store(name: str, root: Path, store: Store | None) -> Gathered:
 def stored_settings(uri: str, sweep_id: str) -> SweepSettings | None:
     """Return what the store's copy of sweep.json says; None where there is none."""
     with tempfile.TemporaryDirectory() as folder:
-        fetched = read_store.fetch(uri, sweep_id, ["sweep.json"], Path(folder))
+        fetched = read_store.fetch(uri, sweep_id, [SweepPaths(Path()).plan.name], Path(folder))
         return read_outputs.read_plan(fetched).settings
 
 
@@ -233,7 +235,7 @@ def _joined(plans: Sequence[Plan]) -> Plan:
 
 def _config(record: Record) -> Mapping[str, Any]:
     try:
-        text = (Path(record.folder) / "config.yaml").read_text("utf-8")
+        text = record.paths.config.read_text("utf-8")
         found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         return {}

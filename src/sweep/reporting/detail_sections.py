@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweep.base.words import Text
 from sweep.comparison.results import Baseline, Row
 from sweep.reporting import sentences
 from sweep.reporting.figures import per_strategy
@@ -14,6 +15,7 @@ from sweep.reporting.material import MOST_ROWS, Cell, Figure, Material, Table, m
 from sweep.runs import read_outputs
 from sweep.runs.read_outputs import Predictions
 from sweep.runs.record import Record
+from sweep.tracking.tags import Tag
 
 MOST_TEXT = 400
 """Letters of a text that are shown."""
@@ -106,7 +108,7 @@ def failed_table(m: Material) -> Table | None:
         [
             Cell(r.name),
             Cell(say.known("status", r.status), tone="worse"),
-            Cell(say.again("end", r.reason) or running.get(r.status, "–")),
+            Cell(say.tell(r.reason) or running.get(r.status, "–")),
         ]
         for r in _failed(m)
     ]
@@ -129,11 +131,11 @@ def world_table(m: Material) -> Table:
     records = [r for r in m.records if r.tags] or list(m.records)
     rows = {
         say("world.command"): m.plan.command or say("world.unknown"),
-        say("world.data"): _agreed(m, records, "data", "sweep.data_fingerprint"),
-        say("world.weights"): _agreed(m, records, "model", "sweep.weights_fingerprint"),
-        say("world.hardware"): _tag(m, records, "sweep.device"),
-        say("world.threads"): _tag(m, records, "sweep.num_threads"),
-        say("world.git"): _tag(m, records, "sweep.git"),
+        say("world.data"): _agreed(m, records, "data", Tag.DATA_FINGERPRINT),
+        say("world.weights"): _agreed(m, records, "model", Tag.WEIGHTS_FINGERPRINT),
+        say("world.hardware"): _tag(m, records, Tag.DEVICE),
+        say("world.threads"): _tag(m, records, Tag.NUM_THREADS),
+        say("world.git"): _tag(m, records, Tag.GIT),
         say("world.versions"): _versions(m, records),
     }
     titles = [say("world.thing"), say("world.value")]
@@ -143,13 +145,13 @@ def world_table(m: Material) -> Table:
 
 def notes(m: Material) -> list[str]:
     """What was dropped, cut or not used, each once, with the runs it is true of."""
-    owners: dict[str, list[str]] = {}
+    owners: dict[Text, list[str]] = {}
     for record in m.records:
         for note in record.notes:
-            owners.setdefault(str(note), []).append(record.name)
+            owners.setdefault(note, []).append(record.name)
     found = []
-    for stored, names in list(owners.items())[:50]:
-        note = m.say.again("note", stored)
+    for text, names in list(owners.items())[:50]:
+        note = m.say.tell(text)
         where = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}: "
         found.append(note if len(names) == len(m.records) else where + note)
     return found
@@ -327,7 +329,7 @@ def _values(m: Material, found: Sequence[str]) -> str:
 
 
 def _versions(m: Material, records: Sequence[Record]) -> str:
-    prefix = "sweep.version."
+    prefix = Tag.VERSION
     names = dict.fromkeys(k for r in records for k in r.tags if k.startswith(prefix))
     listed = [f"{name.removeprefix(prefix)} {_tag(m, records, name)}" for name in names]
     return ", ".join(listed) or m.say("world.unknown")

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sweep.base.layout import ReportPaths
 from sweep.comparison import recommend
 from sweep.reporting import detail_sections, sentences, strategy_sections
 from sweep.reporting.figures import svg
@@ -30,14 +31,13 @@ def build(folder: Path, material: Material) -> Path:
         material: What is known of the sweep.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    context = _context(material)
-    for old in folder.glob("figure_*.svg"):
+    context, paths = _context(material), ReportPaths(folder)
+    for old in paths.figures():
         old.unlink()
     for figure in _figures(context):
-        (folder / f"figure_{figure.name}.svg").write_text(_standalone(figure), "utf-8")
-    page = folder / "index.html"
-    page.write_text(_render(material, context), "utf-8")
-    return page
+        paths.figure(figure.name).write_text(_standalone(figure), "utf-8")
+    paths.page.write_text(_render(material, context), "utf-8")
+    return paths.page
 
 
 def _context(m: Material) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.base import words
+from sweep.base.layout import ReportPaths, SweepPaths
 from sweep.comparison import recommend, rows
 from sweep.comparison.results import Comparison, Row
 from sweep.config.schema import ReportConfig
@@ -17,6 +18,7 @@ from sweep.reporting.page import build as build_page
 from sweep.runs.read_outputs import Plan
 from sweep.runs.record import Record, saved_config
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 MOST_NOTES = 200
 """More runs than this keep the description that they began with."""
@@ -29,9 +31,9 @@ def write(
     found: Comparison, records: Sequence[Record], plan: Plan, folder: Path, options: ReportConfig
 ) -> Path:
     """Write report/ of a sweep; returns the path of its page."""
-    report = folder / "report"
+    report = SweepPaths(folder).report
     tables.write(found, report)
-    (report / "recommendation.json").write_text(recommendation_file.to_json(found), "utf-8")
+    ReportPaths(report).recommendation.write_text(recommendation_file.to_json(found), "utf-8")
     texts = texts_of(records, found.split) if options.examples else {}
     say = words.load(options.language)
     return build_page(report, Material(found, records, plan, say, texts, options.examples))
@@ -39,10 +41,8 @@ def write(
 
 def texts_of(records: Sequence[Record], split: str) -> dict[str, str]:
     """Text per id of the reported split, if the data is still what the runs were trained on."""
-    fingerprints = {r.tags.get("sweep.data_fingerprint") for r in records if r.status == "FINISHED"}
-    known = [
-        r for r in records if r.status == "FINISHED" and (Path(r.folder) / "config.yaml").exists()
-    ]
+    fingerprints = {r.tags.get(Tag.DATA_FINGERPRINT) for r in records if r.status == "FINISHED"}
+    known = [r for r in records if r.status == "FINISHED" and r.paths.config.exists()]
     if len(fingerprints) != 1 or not known:
         return {}
     try:
@@ -70,7 +70,7 @@ def describe_runs(store: Store, sweep_id: str, found: Comparison) -> None:
     store.share_view(sweep_id, run_ids, _columns(found), found.metric)
     chosen = [(row, record) for row in found.chosen for record in row.records if record.run_id]
     for row, record in chosen[:MOST_NOTES]:
-        store.describe(record.run_id, {}, {"mlflow.note.content": _about(found, row)})
+        store.describe(record.run_id, {}, {Tag.NOTE: _about(found, row)})
 
 
 def summary_metrics(found: Comparison) -> dict[str, float]:

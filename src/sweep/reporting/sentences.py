@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweep.base.words import Remark, Words
+from sweep.base.words import Remark, Text, Words
 from sweep.comparison import recommend
 from sweep.comparison.results import (
     MIN_SEEDS,
@@ -46,9 +46,19 @@ def amount(metric: str, value: float, say: Words) -> str:
     return svg.compact(value)
 
 
-def baseline(name: str, say: Words) -> str:
+def baseline(name: Text, say: Words) -> str:
     """What a baseline is called within a sentence."""
-    return say.known("baselines", say.again("baseline", name))
+    if isinstance(name, Remark) and name.key == "baseline.majority":
+        return say("baselines.majority")
+    return say.tell(name)
+
+
+def method(name: Text, say: Words) -> str:
+    """What a baseline is called where there is no room for its details."""
+    inner = name.values.get("name", name) if isinstance(name, Remark) else name
+    if isinstance(inner, Remark) and inner.key in ("baseline.words", "baseline.characters"):
+        return "TF-IDF"
+    return baseline(name, say)
 
 
 def percent_word(comparison: Comparison) -> str:

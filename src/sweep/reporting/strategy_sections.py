@@ -228,7 +228,7 @@ def _points(m: Material, metric: str) -> list[Point]:
 def _cost_figure(m: Material, cost: str, points: Sequence[Point]) -> Figure:
     say, metric = m.say, m.comparison.metric
     levels = {
-        sentences.baseline(b.name.partition(" of ")[0], say): b.metrics[metric]
+        sentences.method(b.name, say): b.metrics[metric]
         for b in m.comparison.baselines
         if metric in b.metrics
     }

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweep.base import words
+from sweep.base.layout import ReportPaths
 from sweep.base.words import Text
 from sweep.comparison.results import Comparison, Interval, Row
 from sweep.comparison.rows import HIGHER_IS_BETTER, best
@@ -71,7 +72,7 @@ def write(found: Comparison, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     metrics = sorted({metric for row in found.rows for metric in row.metrics})
     verdicts = _verdicts(found)
-    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+    with ReportPaths(folder).table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         ends = ("", "_low", "_high", "_sd", "_n")
         parts = [f"{metric}{end}" for metric in metrics for end in ends]
@@ -84,7 +85,7 @@ def write(found: Comparison, folder: Path) -> None:
             known = [row.finished, len(row.failures), int(_is_chosen(found, row))]
             cells = [*map(_cell_text, texts), *known, verdicts.get(row.name, "")]
             writer.writerow([*cells, *(value for part in values for value in part)])
-    (folder / "summary.md").write_text(markdown(found), "utf-8")
+    ReportPaths(folder).markdown.write_text(markdown(found), "utf-8")
 
 
 def markdown(found: Comparison) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from sweep.base.layout import ReportPaths, SweepPaths
 from sweep.comparison.results import Comparison
 from sweep.reporting.tables import (
     COST,
@@ -88,7 +89,7 @@ def print_links(
     console: Console, folder: Path, store: Store, sweep_id: str, run_ids: Sequence[str]
 ) -> None:
     """Say where the results are and what opens them."""
-    page = folder / "report" / "index.html"
+    page = ReportPaths(SweepPaths(folder).report).page
     lines = {
         "results": str(folder),
         "report": str(page) if page.exists() else "",

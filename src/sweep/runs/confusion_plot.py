@@ -11,6 +11,8 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix as count_pairs
 
+from sweep.base.layout import RunPaths
+
 MOST_NAMES = 60
 """With more classes than this the axes of a confusion matrix show numbers."""
 CJK_FONTS = (
@@ -38,7 +40,7 @@ def confusion_matrix(
     # A text takes its font when it is made.
     with matplotlib.rc_context({"font.family": fonts or ["DejaVu Sans"]}):
         figure = _draw(counts, names if len(names) <= MOST_NAMES and fonts else None, split)
-        figure.savefig(folder / "confusion_matrix.png", dpi=120)
+        figure.savefig(RunPaths(folder).confusion_matrix, dpi=120)
 
 
 def _draw(counts: np.ndarray, names: list[str] | None, split: str) -> Figure:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.base import environment
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import Config
 from sweep.data import table_files
 from sweep.data.encode import Encoded, Tokens
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import Splits
-from sweep.runs.record import Record, RunSpec, artifacts, begun, write_config, write_record
+from sweep.runs.record import Record, RunSpec, begun, write_config, write_record
 from sweep.strategies.description import describe
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from sweep.features.compute import Features
@@ -42,12 +43,12 @@ def open_record(spec: RunSpec, splits: Splits, part: FrozenPart) -> Record:
         "checkpoint_mib": report.checkpoint_params * 4 / 2**20,  # what save_model writes, in fp32
         "tokens_per_text": train.tokens / len(train),
     }
-    record.tags = _tags(spec, report, world) | {"sweep.data_fingerprint": splits.fingerprint}
+    record.tags = _tags(spec, report, world) | {Tag.DATA_FINGERPRINT: splits.fingerprint}
     cut = _cut_note(encoded, spec.cfg)
     note(record, [*splits.notes, cut, *_checkpoint_notes(part.loaded), *spec.notes])
     write_config(spec)
-    (spec.folder / "freeze.json").write_text(report.to_json(), "utf-8")
-    (spec.folder / "environment.json").write_text(json.dumps(world, indent=1), "utf-8")
+    spec.paths.freeze.write_text(report.to_json(), "utf-8")
+    spec.paths.environment.write_text(json.dumps(world, indent=1), "utf-8")
     write_record(record, spec.folder)
     return record
 
@@ -56,7 +57,7 @@ def tell(spec: RunSpec, record: Record, splits: Splits, outbox: Outbox) -> None:
     """Store what is known before training."""
     outbox.describe(record.params, record.tags)
     outbox.log([(record.metrics, 0, time.time())])
-    outbox.upload(artifacts(spec.folder))
+    outbox.upload(spec.paths.artifacts())
     outbox.inputs(dataset_inputs(splits, spec.cfg.data.name, table_files.sources(spec.cfg.data)))
 
 
@@ -81,15 +82,15 @@ def note_costs(record: Record, tokens: Tokens, features: Features, runs: int) ->
     """Tell what was done once for all runs that have it in common, and what it took."""
     record.metrics["tokens_runtime_s"] = tokens.runtime_s
     record.metrics["features_runtime_s"] = features.runtime_s
-    record.tags["sweep.features"] = features.state
+    record.tags[Tag.FEATURES] = features.state
     notes = [*tokens.notes, *features.notes]
     if runtime_s := features.runtime_s:
         values = {"seconds": f"{runtime_s:.1f}", "each": f"{runtime_s / runs:.1f}", "runs": runs}
-        notes.append(str(Remark("note.shared" if runs > 1 else "note.computed", values)))
+        notes.append(Remark("note.shared" if runs > 1 else "note.computed", values))
     note(record, notes)
 
 
-def note(record: Record, notes: list[str]) -> None:
+def note(record: Record, notes: Sequence[Text]) -> None:
     """Add notes to a record, and show them in the log of the run."""
     record.notes += notes
     print(*notes, sep="\n", end="\n" if notes else "")
@@ -119,33 +120,31 @@ def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
 def _tags(spec: RunSpec, report: FreezeReport, world: dict[str, Any]) -> dict[str, str]:
     about = f"{describe(spec.cfg.freeze)} train, {report.trainable_fraction:.1%} of the parameters"
     return {
-        "sweep.key": spec.key,
-        "sweep.weights_fingerprint": spec.weights_fingerprint,
-        "sweep.trains": str(describe(spec.cfg.freeze)),
-        "sweep.layers": str(report.layers),
-        "sweep.lowest_trained_depth": str(report.lowest_trained_depth),
-        "sweep.host": world["hostname"],
-        "sweep.device": str(world["device"]),
-        "sweep.num_threads": str(spec.num_threads),
-        "sweep.machine": environment.fingerprint(world, spec.num_threads),
-        "sweep.git": world["git"],
-        **{f"sweep.version.{name}": v for name, v in world["versions"].items()},
-        "mlflow.note.content": f"**{spec.cfg.freeze.name}**: {about}.",
+        Tag.KEY: spec.key,
+        Tag.WEIGHTS_FINGERPRINT: spec.weights_fingerprint,
+        Tag.TRAINS: str(describe(spec.cfg.freeze)),
+        Tag.LAYERS: str(report.layers),
+        Tag.LOWEST_TRAINED_DEPTH: str(report.lowest_trained_depth),
+        Tag.HOST: world["hostname"],
+        Tag.DEVICE: str(world["device"]),
+        Tag.NUM_THREADS: str(spec.num_threads),
+        Tag.MACHINE: environment.fingerprint(world, spec.num_threads),
+        Tag.GIT: world["git"],
+        **{f"{Tag.VERSION}{name}": v for name, v in world["versions"].items()},
+        Tag.NOTE: f"**{spec.cfg.freeze.name}**: {about}.",
     }
 
 
-def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> str:
+def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> Text:
     texts = sum(len(part) for part in encoded.values())
     cut = sum(part.truncated for part in encoded.values())
     values = {"share": f"{cut / texts:.1%}", "length": cfg.data.max_length}
-    return str(Remark("note.cut", values))
+    return Remark("note.cut", values)
 
 
 def _checkpoint_notes(loaded: Loaded) -> list[str]:
     """What the checkpoint lacks, and what it has that a classifier does not need."""
     notes = {"note.new": loaded.new_names, "note.left_out": loaded.unused}
     return [
-        str(Remark(key, {"names": ", ".join(sorted(names))}))
-        for key, names in notes.items()
-        if names
+        Remark(key, {"names": ", ".join(sorted(names))}) for key, names in notes.items() if names
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from sweep.config.schema import Config
 from sweep.runs.record import Record
+from sweep.tracking.tags import Tag
 
 BYTES_PER_TRAINABLE = 12
 """A gradient and the two moments of AdamW, in fp32, that each trained element adds."""
@@ -53,7 +54,7 @@ def guess(cfg: Config, train_examples: int, size: Size, records: Iterable[Record
         records: Of runs that have finished.
     """
     known = [r for r in records if _is_comparable(r, cfg, size)]
-    calm = [r for r in known if "timing_contended" not in r.tags] or known
+    calm = [r for r in known if Tag.CONTENDED not in r.tags] or known
     texts = texts_of(cfg, train_examples)
     like = [r for r in calm if r.strategy == cfg.freeze.name and _has_same_data(r, cfg)]
     like = [r for r in like if r.params["train_examples"] == train_examples]
@@ -93,7 +94,7 @@ def _is_comparable(record: Record, cfg: Config, size: Size) -> bool:
     }
     return (
         record.status == "FINISHED"
-        and record.tags.get("sweep.device") == size.device
+        and record.tags.get(Tag.DEVICE) == size.device
         and all(record.params.get(key) == value for key, value in wanted.items())
     )
 

@@ -16,13 +16,14 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from sweep.base.disk import changed_file, fingerprints, write_atomically
+from sweep.base.layout import RunPaths
 from sweep.base.words import Remark
 from sweep.models.model_files import weights_damage
-from sweep.runs.record import CONFIG, RECORD, Record, read_record
+from sweep.runs.record import Record, read_record
 
-SEAL = "seal.json"
-MODEL = "model"
-RESULTS = (CONFIG, "freeze.json", "curves.jsonl", "predictions.csv")
+_RUN = RunPaths(Path())
+SEAL, MODEL, RECORD = (path.name for path in (_RUN.seal, _RUN.model, _RUN.record))
+RESULTS = tuple(p.name for p in (_RUN.config, _RUN.freeze, _RUN.curves, _RUN.predictions))
 NODES = {"data", "model", "freeze", "optimizer", "trainer", "seed"}
 """Of every config.yaml, whichever version wrote it."""
 
@@ -74,7 +75,7 @@ def checked_record(folder: Path) -> Record | None:
         return record
     # Numbers of a record that holds no result would be taken for some.
     metrics = {} if file == RECORD else record.metrics
-    reason = str(Remark("end.damaged", {"file": file, "folder": str(folder)}))
+    reason = Remark("end.damaged", {"file": file, "folder": str(folder)})
     return replace(record, status="FAILED", reason=reason, metrics=metrics)
 
 

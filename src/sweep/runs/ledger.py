@@ -16,16 +16,18 @@ from pathlib import Path
 from filelock import FileLock
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import RootPaths, RunPaths
 from sweep.base.words import Remark
 from sweep.runs.integrity import damaged_file, has_model
 from sweep.runs.liveness import SILENT_S, is_alive, left_behind
-from sweep.runs.record import CHECKPOINTS, RECORD, Record, artifacts, read_record, write_record
+from sweep.runs.record import Record, read_record, write_record
 from sweep.runs.refill import restart_lost
 from sweep.tracking.outbox import open_in
 from sweep.tracking.queue import has_waiting, status_in
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag, number
 
-DIED = str(Remark("end.found_dead"))
+DIED = Remark("end.found_dead")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Ledger:
 
     def damaged(self, key: str, with_model: bool = False) -> list[Path]:
         """Files that are gone or changed, for which finished runs of a key count as not done."""
-        folders = [folder for folder in self._folders(key) if (folder / RECORD).exists()]
+        folders = [folder for folder in self._folders(key) if RunPaths(folder).record.exists()]
         records = {folder: read_record(folder) for folder in folders}
         return [
             folder / file
@@ -86,7 +88,7 @@ class Ledger:
         if not runs or runs[-1].status in ("FINISHED", "FAILED"):
             return None
         folder = Path(runs[-1].folder)
-        return folder if (folder / CHECKPOINTS).is_dir() and not is_alive(folder) else None
+        return folder if RunPaths(folder).checkpoints.is_dir() and not is_alive(folder) else None
 
     def close_dead(self) -> int:
         """Mark runs and sweeps as KILLED whose process is gone; returns how many there were."""
@@ -108,11 +110,11 @@ class Ledger:
         silent = [
             run_id
             for run_id, tags in store.running()
-            if time.time() - float(tags.get("sweep.heartbeat", 0)) > SILENT_S
-            and not is_alive(Path(tags.get("sweep.folder", "-")))
+            if time.time() - (number(tags, Tag.HEARTBEAT) or 0) > SILENT_S
+            and not is_alive(Path(tags.get(Tag.FOLDER, "-")))
         ]
         for run_id in silent:
-            store.describe(run_id, {}, {"sweep.status_reason": DIED})
+            store.describe(run_id, {}, {Tag.STATUS_REASON: DIED})
             store.set_status(run_id, "KILLED")
         return len(silent)
 
@@ -138,7 +140,7 @@ class Ledger:
 
     @property
     def _keys(self) -> Path:
-        return self.root / "keys"
+        return RootPaths(self.root).keys
 
     def _folders(self, key: str) -> list[Path]:
         path = self._keys / f"{key}.json"
@@ -148,8 +150,8 @@ class Ledger:
             return []
 
     def _all_folders(self) -> Iterator[Path]:
-        yield from sorted(p for p in self.root.glob("sweeps/*") if p.is_dir())
-        yield from sorted(p for p in self.root.glob("sweeps/*/*") if p.is_dir())
+        yield from sorted(p for p in RootPaths(self.root).sweeps.glob("*") if p.is_dir())
+        yield from sorted(p for p in RootPaths(self.root).sweeps.glob("*/*") if p.is_dir())
 
     def _open_folders(self) -> Iterator[Path]:
         """Folders of what has not been closed."""
@@ -171,5 +173,5 @@ def _close(folder: Path) -> None:
     if record is None:
         box.finish("KILLED", DIED)
     else:
-        box.upload(artifacts(folder))
+        box.upload(RunPaths(folder).artifacts())
         box.finish(record.status, record.reason)

@@ -16,10 +16,10 @@ from threading import Event, Thread
 
 from filelock import FileLock, Timeout
 
+from sweep.base.layout import HOST, LOCK
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 
-LOCK = "alive.lock"
-HOST = "alive.host"
 PROBE_S = 2.0
 """Others hold a lock for a moment when they look whether somebody has it."""
 BEAT_S = 30.0
@@ -54,9 +54,9 @@ def heartbeat(folder: Path, box: Outbox) -> Iterator[None]:
         while not over.wait(BEAT_S):
             with suppress(OSError):  # somebody removed the folder; the run will notice
                 os.utime(folder / LOCK)
-                box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
+                box.describe(tags={Tag.HEARTBEAT: f"{time.time():.0f}"})
 
-    box.describe(tags={"sweep.heartbeat": f"{time.time():.0f}"})
+    box.describe(tags={Tag.HEARTBEAT: f"{time.time():.0f}"})
     thread = Thread(target=beat, daemon=True)
     thread.start()
     try:

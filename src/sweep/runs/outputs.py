@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import RunPaths
 from sweep.data.splits import Split, Splits
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
@@ -19,8 +20,6 @@ from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
     from sweep.training.train import TrainResult
-
-CURVES = "curves.jsonl"
 
 
 @dataclass
@@ -35,14 +34,14 @@ class Curves:
     def add(self, metrics: dict[str, float], step: int, steps: int) -> None:
         """Take what was measured at a step."""
         now, self.last_step = time.time(), max(self.last_step, step)
-        with (self.folder / CURVES).open("a", encoding="utf-8") as file:
+        with RunPaths(self.folder).curves.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"metrics": metrics, "step": step, "time": now}) + "\n")
         self.outbox.log([(metrics, step, now)])
         self.progress(metrics, step, steps)
 
     def cut(self, step: int) -> None:
         """Forget points behind a checkpoint, which will come again."""
-        path = self.folder / CURVES
+        path = RunPaths(self.folder).curves
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
         write_atomically(path, "".join(f"{line}\n" for line in kept))
@@ -53,10 +52,10 @@ def write_results(folder: Path, splits: Splits, report: FreezeReport, result: Tr
     from sweep.runs import confusion_plot
 
     if result.stages:
-        (folder / "freeze.json").write_text(report.to_json(stages=result.stages), "utf-8")
+        RunPaths(folder).freeze.write_text(report.to_json(stages=result.stages), "utf-8")
     name, label_names = result.reported, splits.label_names
     table = _predictions(getattr(splits, name), result.probabilities[name], label_names)
-    table.to_csv(folder / "predictions.csv", index=False)
+    table.to_csv(RunPaths(folder).predictions, index=False)
     confusion_plot.confusion_matrix(table["label"], table["prediction"], label_names, folder, name)
 
 

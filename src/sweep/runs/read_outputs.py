@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sweep.base.layout import SweepPaths
 from sweep.config.schema import Config, ConfigError, SweepSettings
 from sweep.runs import sweep_settings
 from sweep.runs.read_records import load as load_records
@@ -85,7 +86,7 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         ConfigError: It has settings that cannot be used.
     """
-    found = _json(folder / "sweep.json")
+    found = _json(SweepPaths(folder).plan)
     settings = found.get("settings")
     texts = {key: str(found.get(key) or "") for key in ("command", "started", "host", "id")}
     runs = found.get("runs")
@@ -94,7 +95,7 @@ def read_plan(folder: Path) -> Plan:
         **texts,
         runs=tuple(run for run in runs if isinstance(run, dict)) if isinstance(runs, list) else (),
         settings=(
-            sweep_settings.from_json(settings, folder / "sweep.json")
+            sweep_settings.from_json(settings, SweepPaths(folder).plan)
             if isinstance(settings, dict)
             else None
         ),
@@ -113,7 +114,7 @@ def predictions(record: Record) -> Predictions:
     """The run's predictions, empty where there are none."""
     found = Predictions()
     try:
-        with _file(record, "predictions.csv").open(newline="", encoding="utf-8") as file:
+        with record.paths.predictions.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             head = next(rows)
             columns = [head.index(name) for name in ("id", "label", "prediction")]
@@ -133,7 +134,7 @@ def curves(record: Record) -> Curves:
     """The run's metrics over its optimizer steps, without values that are no numbers."""
     found: Curves = {}
     try:
-        lines = _file(record, "curves.jsonl").read_text("utf-8").splitlines()
+        lines = record.paths.curves.read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return {}
     for line in lines:
@@ -150,7 +151,7 @@ def curves(record: Record) -> Curves:
 def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
     """Every tensor of the model with what became of it, from the first run that has them."""
     for record in runs:
-        found = _json(_file(record, "freeze.json")).get("tensors")
+        found = _json(record.paths.freeze).get("tensors")
         if isinstance(found, list) and found:
             known = [t for t in found if isinstance(t, dict) and "trainable" in t]
             return [t for t in known if isinstance(t.get("name"), str)]
@@ -160,7 +161,7 @@ def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
 def log_tail(record: Record, lines: int = 15) -> str:
     """The end of run.log."""
     try:
-        with _file(record, "run.log").open("rb") as file:
+        with record.paths.log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(file.tell() - 20_000, 0))
             content = file.read().decode("utf-8", "replace")
@@ -180,11 +181,7 @@ def settings(record: Record) -> Config | None:
 
 def environment(record: Record) -> dict[str, Any]:
     """Versions and hardware of the run."""
-    return _json(_file(record, "environment.json"))
-
-
-def _file(record: Record, name: str) -> Path:
-    return Path(record.folder or "/nonexistent") / name
+    return _json(record.paths.environment)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -15,39 +15,42 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.base.layout import HOST, ROOT, RootPaths, RunPaths, SweepPaths
 from sweep.config.schema import ConfigError
 from sweep.runs import read_store
 from sweep.runs.integrity import checked_record
-from sweep.runs.liveness import HOST
-from sweep.runs.record import Record, next_folder
+from sweep.runs.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ROOT = "mlruns"
-FILES = (
-    *("record.json", "predictions.csv", "config.yaml", "freeze.json", "curves.jsonl"),
-    *("environment.json", "run.log"),
+_RUN = RunPaths(Path())
+FILES = tuple(
+    str(path)
+    for path in (
+        *(_RUN.record, _RUN.predictions, _RUN.config, _RUN.freeze, _RUN.curves),
+        *(_RUN.environment, _RUN.log),
+    )
 )
 """What is fetched from a store that is elsewhere."""
 
 
-def find_sweeps(root: str = ROOT) -> list[str]:
+def find_sweeps(root: str | Path = ROOT) -> list[str]:
     """Names of the sweeps below a folder, or in a store; the newest last.
 
     Raises:
         ConfigError: There is no such folder or store.
     """
     if _is_uri(root):
-        return [name for _, name in read_store.sweeps(root)]
-    folder = Path(root) / "sweeps"
+        return [name for _, name in read_store.sweeps(str(root))]
+    folder = RootPaths(Path(root)).sweeps
     if not folder.is_dir():
         raise ConfigError(
             f"There are no sweeps in {str(root)!r} (looked for {folder.absolute()}). Give the"
             " folder mlruns of a sweep, or the address of an MLflow store."
         )
     # A folder of something else has no records.
-    found = {path.parent.parent for path in folder.glob("*/*/record.json")}
+    found = {path for path in folder.glob("*") if SweepPaths(path).records()}
     return [path.name for path in sorted(found, key=began)]
 
 
@@ -57,7 +60,7 @@ def began(folder: Path) -> tuple[float, str]:
     Their names hold the local time of a machine, which is another one in a container.
     """
     try:
-        started = json.loads((folder / "sweep.json").read_text("utf-8"))["started"]
+        started = json.loads(SweepPaths(folder).plan.read_text("utf-8"))["started"]
         return datetime.fromisoformat(started).timestamp(), folder.name
     except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote that
         pass
@@ -74,7 +77,7 @@ def _named_time(name: str) -> float:
         return 0.0
 
 
-def load(sweep: str | Path | None = None, root: str = ROOT) -> list[Record]:
+def load(sweep: str | Path | None = None, root: str | Path = ROOT) -> list[Record]:
     """Records of one sweep, in the order of its runs.
 
     Args:
@@ -85,14 +88,14 @@ def load(sweep: str | Path | None = None, root: str = ROOT) -> list[Record]:
         ConfigError: There is no such sweep, or it has no records.
     """
     if _is_uri(root):
-        return _from_store(None if sweep is None else str(sweep), root)
+        return _from_store(None if sweep is None else str(sweep), str(root))
     records = _from_folder(sweep_folder(sweep, root))
     if not records:
         raise ConfigError(f"The sweep {str(sweep)!r} has no run that left a record.")
     return records
 
 
-def sweep_folder(sweep: str | Path | None = None, root: str = ROOT) -> Path:
+def sweep_folder(sweep: str | Path | None = None, root: str | Path = ROOT) -> Path:
     """Folder of a sweep, by its name, as a path, or of the newest.
 
     Raises:
@@ -102,11 +105,13 @@ def sweep_folder(sweep: str | Path | None = None, root: str = ROOT) -> Path:
         return Path(sweep)
     names = find_sweeps(root)
     if sweep is None and names:
-        return Path(root) / "sweeps" / names[-1]
+        return RootPaths(Path(root)).sweeps / names[-1]
     if str(sweep) in names:
-        return Path(root) / "sweeps" / str(sweep)
+        return RootPaths(Path(root)).sweeps / str(sweep)
     shown = ", ".join(names[-5:]) or "none"
-    raise ConfigError(f"There is no sweep {str(sweep)!r} in {root!r}. The newest are: {shown}.")
+    raise ConfigError(
+        f"There is no sweep {str(sweep)!r} in {str(root)!r}. The newest are: {shown}."
+    )
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -119,7 +124,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
             "name": record.name,
             "strategy": record.strategy,
             "status": record.status,
-            "reason": record.reason,
+            "reason": str(record.reason),
             "folder": record.folder,
             **{f"params.{key}": value for key, value in record.params.items()},
             **{f"metrics.{key}": value for key, value in record.metrics.items()},
@@ -130,7 +135,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _is_uri(root: str) -> bool:
+def _is_uri(root: str | Path) -> bool:
     return "://" in str(root)
 
 
@@ -140,10 +145,10 @@ def _from_folder(folder: Path) -> list[Record]:
     A run that was taken over from another sweep has its files there and its name here.
     """
     try:
-        planned = json.loads((folder / "sweep.json").read_text("utf-8"))["runs"]
+        planned = json.loads(SweepPaths(folder).plan.read_text("utf-8"))["runs"]
         runs = [(best_try(_where_it_is(run["folder"], folder)), run) for run in planned]
     except (OSError, ValueError, KeyError, TypeError):  # it was cut short before it wrote its plan
-        paths = sorted(folder.glob("*/record.json"))
+        paths = SweepPaths(folder).records()
         return [record for path in paths if (record := checked_record(path.parent)) is not None]
     return [
         replace(record, **{key: run[key] for key in ("name", "strategy", "swept") if key in run})
@@ -161,7 +166,7 @@ def _where_it_is(path: str, sweep: Path) -> Path:
 def best_try(folder: Path) -> Record | None:
     """The finished try of a run, or its last one."""
     tries = [folder]
-    while (following := next_folder(tries[-1])).is_dir():
+    while (following := RunPaths(tries[-1]).next_try()).is_dir():
         tries.append(following)
     found = [record for path in tries if (record := checked_record(path)) is not None]
     finished = [record for record in found if record.status == "FINISHED"]

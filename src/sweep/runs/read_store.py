@@ -15,11 +15,12 @@ from sweep.config.schema import ConfigError
 from sweep.runs.record import Record
 from sweep.tracking.connect import in_one_sentence
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 
 def sweeps(uri: str) -> list[tuple[str, str]]:
     """Id and name of every sweep in a store, the newest last."""
-    runs = _search(uri, "tags.`sweep.kind` = 'sweep'")
+    runs = _search(uri, f"tags.`{Tag.KIND}` = 'sweep'")
     return [(run.info.run_id, str(run.info.run_name)) for run in runs]
 
 
@@ -33,12 +34,12 @@ def runs(uri: str, sweep_id: str) -> list[Record]:
             name=str(run.info.run_name),
             strategy=run.data.params.get("freeze", str(run.info.run_name)),
             status=str(run.info.status),
-            reason=run.data.tags.get("sweep.status_reason", ""),
+            reason=run.data.tags.get(Tag.STATUS_REASON, ""),
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
             tags=dict(run.data.tags),
         )
-        for run in _search(uri, f"tags.`sweep.id` = '{sweep_id}'")
+        for run in _search(uri, f"tags.`{Tag.ID}` = '{sweep_id}'")
     ]
 
 

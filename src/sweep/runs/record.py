@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,17 +13,16 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import RunPaths
+from sweep.base.words import Text, from_json, to_json
 from sweep.config import decides
 from sweep.config.decides import Decides
 from sweep.config.schema import Config
 from sweep.tracking.store import Store
+from sweep.tracking.tags import Tag
 
 TRAINING = 3
 """Part of every key; raise it when the same choices come to give other results."""
-CHECKPOINTS = "checkpoints"
-"""Folder of what only the training itself needs."""
-RECORD = "record.json"
-CONFIG = "config.yaml"
 COMPUTED_WITH = (
     *("seed", "num_train_epochs", "train_examples", "max_steps"),
     "per_device_train_batch_size",
@@ -48,7 +48,7 @@ class RunSpec:
     num_threads: int = 1
     device: int | None = None
     """Which GPU, when runs are spread over several."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
     """What happened to the run before this try."""
     data_fingerprint: str = ""
     """Content of the splits when the sweep began."""
@@ -61,6 +61,11 @@ class RunSpec:
     resume: bool = True
     """Whether the same run, where another process has finished it, is taken over."""
 
+    @property
+    def paths(self) -> RunPaths:
+        """What the run leaves."""
+        return RunPaths(self.folder)
+
 
 @dataclass
 class Record:
@@ -70,7 +75,7 @@ class Record:
     name: str
     strategy: str
     status: str
-    reason: str = ""
+    reason: Text = ""
     key: str = ""
     """Content hash of all that determines the result."""
     swept: dict[str, str] = field(default_factory=dict)
@@ -80,7 +85,12 @@ class Record:
     params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
+
+    @property
+    def paths(self) -> RunPaths:
+        """Its files; without a folder, none of them exists."""
+        return RunPaths(Path(self.folder or os.devnull))
 
 
 def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str:
@@ -100,21 +110,21 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
 def first_tags(spec: RunSpec) -> dict[str, str]:
     """What the store is told when a run begins."""
     tags = {
-        "sweep.kind": "run",
-        "sweep.id": spec.sweep_id,
-        "sweep.key": spec.key,
-        "sweep.host": platform.node(),
+        Tag.KIND: "run",
+        Tag.ID: spec.sweep_id,
+        Tag.KEY: spec.key,
+        Tag.HOST: platform.node(),
     }
-    return tags | ({"mlflow.parentRunId": spec.sweep_id} if spec.store.nested else {})
+    return tags | ({Tag.PARENT: spec.sweep_id} if spec.store.nested else {})
 
 
-def begun(spec: RunSpec, status: str, reason: str = "") -> Record:
+def begun(spec: RunSpec, status: str, reason: Text = "") -> Record:
     """Record of a run of which nothing but its specification is known."""
     name, strategy = spec.name, spec.cfg.freeze.name
     return Record("", name, strategy, status, reason, spec.key, spec.swept, str(spec.folder))
 
 
-def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
+def unfinished(spec: RunSpec, status: str, reason: Text) -> Record:
     """Record of a run that ended early, with whatever it had written down before."""
     record, written = begun(spec, status, reason), read_record(spec.folder)
     if written is not None:
@@ -125,16 +135,20 @@ def unfinished(spec: RunSpec, status: str, reason: str) -> Record:
 
 def write_record(record: Record, folder: Path) -> None:
     """Save the record beside the run's other files, so that nothing depends on the store."""
-    write_atomically(folder / RECORD, json.dumps(asdict(record), indent=1))
+    content = asdict(record)
+    content |= {"reason": to_json(record.reason), "notes": to_json(record.notes)}
+    write_atomically(RunPaths(folder).record, json.dumps(content, indent=1))
 
 
 def read_record(folder: Path) -> Record | None:
     """The record in a folder; None where it is missing, damaged or of another kind."""
     try:
-        found = json.loads((folder / RECORD).read_text("utf-8"))
+        found = json.loads(RunPaths(folder).record.read_text("utf-8"))
         if not _is_record(found):
             return None
         known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+        known["reason"] = from_json(known.get("reason", ""))
+        known["notes"] = [from_json(note) for note in known.get("notes", ())]
         # The folder may have been moved since.
         return Record(**{**known, "folder": str(folder.absolute())})
     except (OSError, ValueError, TypeError, RecursionError):
@@ -180,7 +194,7 @@ def _is_number(value: Any, as_text: bool = False) -> bool:
 
 def write_config(spec: RunSpec) -> None:
     """Save the configuration that a run is made with."""
-    OmegaConf.save(OmegaConf.structured(spec.cfg), spec.folder / CONFIG)
+    OmegaConf.save(OmegaConf.structured(spec.cfg), spec.paths.config)
 
 
 def saved_config(folder: Path) -> Config:
@@ -188,20 +202,7 @@ def saved_config(folder: Path) -> Config:
 
     Older versions wrote the settings of the sweep into it, too, which are no part of the run.
     """
-    written = cast(DictConfig, OmegaConf.load(folder / CONFIG))
+    written = cast(DictConfig, OmegaConf.load(RunPaths(folder).config))
     own = {each.name: written[each.name] for each in fields(Config) if each.name in written}
     loaded = OmegaConf.merge(OmegaConf.structured(Config), own)
     return cast(Config, OmegaConf.to_object(loaded))
-
-
-def artifacts(folder: Path) -> list[Path]:
-    """What of a run's folder belongs into the store: not what only this machine needs."""
-    private = ("store.", "alive.", ".", CHECKPOINTS)
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(private))
-
-
-def next_folder(folder: Path) -> Path:
-    """The folder for the next try: 003_none, 003_none_2, 003_none_3."""
-    stem, _, number = folder.name.rpartition("_")
-    base, count = (stem, int(number)) if number.isdigit() and stem else (folder.name, 1)
-    return folder.with_name(f"{base}_{count + 1}")

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.base.disk import write_atomically
+from sweep.base.layout import ENTRIES, SweepPaths
 from sweep.runs.liveness import left_behind
 from sweep.runs.record import read_record, write_record
 from sweep.tracking import queue
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.store import Store
-
-SWEEP = "sweep.json"
+from sweep.tracking.tags import Tag
 
 
 def refill(folders: Iterable[Path], store: Store, timeout_s: float) -> dict[Path, str]:
@@ -72,7 +72,7 @@ def _known(folders: Iterable[Path], store: Store) -> set[str] | None:
 
 def _is_lost(folder: Path, known: set[str]) -> bool:
     state = queue.read_state(folder)
-    if state is None or not (folder / queue.ENTRIES).exists():
+    if state is None or not (folder / ENTRIES).exists():
         return False
     return state.run_id not in known
 
@@ -97,7 +97,7 @@ def _deliver(folder: Path, store: Store, timeout_s: float, ids: dict[Path, str])
             ids[folder] = box.run_id
             _name(folder, box.run_id)
             if is_delivered and folder.parent in ids:
-                store.describe(box.run_id, {}, {"sweep.id": ids[folder.parent]})
+                store.describe(box.run_id, {}, {Tag.ID: ids[folder.parent]})
         return is_delivered
 
 
@@ -107,7 +107,7 @@ def _name(folder: Path, run_id: str) -> None:
     if record is not None:
         write_record(replace(record, run_id=run_id), folder)
     try:
-        about = json.loads((folder / SWEEP).read_text("utf-8"))
-        write_atomically(folder / SWEEP, json.dumps({**about, "id": run_id}, indent=1))
+        about = json.loads(SweepPaths(folder).plan.read_text("utf-8"))
+        write_atomically(SweepPaths(folder).plan, json.dumps({**about, "id": run_id}, indent=1))
     except (OSError, ValueError, TypeError):
         return

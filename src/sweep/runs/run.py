@@ -15,10 +15,11 @@ from sweep.models import pretrained
 from sweep.models.model_files import fetch, fetch_same
 from sweep.runs import description, integrity, outputs
 from sweep.runs.outputs import Curves
-from sweep.runs.record import CHECKPOINTS, Record, RunSpec
+from sweep.runs.record import Record, RunSpec
 from sweep.strategies.freeze import apply
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
+from sweep.tracking.tags import Tag
 from sweep.training import checkpoint, saved_model
 from sweep.training.progress import Progress
 
@@ -83,14 +84,14 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     description.tell(spec, record, splits, outbox)
 
     curves = Curves(spec.folder, outbox, progress)
-    session = train.Session(spec.folder / CHECKPOINTS, curves.add, stop)
+    session = train.Session(spec.paths.checkpoints, curves.add, stop)
     ways = logit_check.check(part)
     description.note(record, ways.notes)
     # Both change how a model computes, and both leave it as it was.
     with faster(model, ways.kernels):
         features = compute.prepare(part, spec.sharing)
         description.note_costs(record, tokens, features, spec.sharing)
-        outbox.describe({}, {"sweep.features": features.state})
+        outbox.describe({}, {Tag.FEATURES: features.state})
         _go_on(session, curves, record)
         subject = Subject(model, loaded.tokenizer, hardware, features.cut, ways.kernels)
         with cut_model(features.cut):
@@ -100,9 +101,8 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
 
     outputs.write_results(spec.folder, splits, report, result)
     if cfg.trainer.save_model:
-        model_folder = spec.folder / "model"
-        saved_model.save_proven(subject, loaded, encoded[result.reported], cfg, model_folder)
-        saved_model.write_card(cfg, splits.label_names, report, result.metrics, model_folder)
+        saved_model.save_proven(subject, loaded, encoded[result.reported], cfg, spec.paths.model)
+        saved_model.write_card(cfg, splits.label_names, report, result.metrics, spec.paths.model)
     integrity.seal(spec.folder)
     shutil.rmtree(session.output_dir, ignore_errors=True)
     record.metrics["total_runtime_s"] = time.time() - started
@@ -126,4 +126,4 @@ def _go_on(session: Session, curves: Curves, record: Record) -> None:
     if (stopped := session.resume_from) is not None:
         step = checkpoint.step_of(stopped)
         curves.cut(step)
-        record.notes.append(str(Remark("note.went_on", {"step": step})))
+        record.notes.append(Remark("note.went_on", {"step": step}))

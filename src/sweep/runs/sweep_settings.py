@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.config import checks
 from sweep.config.launchers import Launch
 from sweep.config.schema import Composed, ConfigError, SweepSettings
-from sweep.runs.record import CONFIG, Record
+from sweep.runs.record import Record
 
 JUDGED_BY = ("compare", "report")
 """Groups of settings that a comparison and its report go by."""
@@ -62,7 +62,7 @@ def of_runs(records: Sequence[Record]) -> SweepSettings:
     Defaults where no run has them.
     """
     for record in records:
-        path = Path(record.folder) / CONFIG
+        path = record.paths.config
         try:
             written = yaml.load(path.read_text("utf-8"), yaml.SafeLoader)
             if isinstance(written, dict) and any(name in written for name in JUDGED_BY):

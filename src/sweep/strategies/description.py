@@ -46,4 +46,4 @@ def _describe_adapter(strategy: FreezeConfig) -> Remark:
 
 
 def _parts(names: Sequence[Text]) -> tuple[Text, ...]:
-    return tuple(named("part", name) if isinstance(name, str) else name for name in names)
+    return tuple(named("part", name) for name in names)

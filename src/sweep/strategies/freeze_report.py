@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,11 @@ class Tensor:
     def numel(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in freeze.json."""
+        keys = ("name", "shape", "trainable", "decided_by", "depth", "stage")
+        return {**{key: getattr(self, key) for key in keys}, "head": self.is_head}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,6 @@ class FreezeReport:
 
     def to_json(self, **others: Any) -> str:
         """All of it, for the artifact freeze.json, with further keys."""
-        keys = ("name", "shape", "trainable", "decided_by")
         summary = {
             "strategy": self.strategy,
             "trainable_params": self.trainable_params,
@@ -91,6 +92,6 @@ class FreezeReport:
             "layers": self.layers,
             "lowest_trained_depth": self.lowest_trained_depth,
             **others,
-            "tensors": [{key: getattr(t, key) for key in keys} for t in self.tensors],
+            "tensors": [t.to_json() for t in self.tensors],
         }
         return json.dumps(summary, indent=1)

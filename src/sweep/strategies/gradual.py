@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.strategies.freeze_report import FreezeReport, Tensor
 
 
@@ -65,13 +65,14 @@ class Thaw(TrainerCallback):
             self.on_stage(len(kept))
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Text]:
         """One line per stage."""
-        return [str(Remark("note.stage", self._values(s))) for s in self.begun]
+        return [Remark("note.stage", self._values(s)) for s in self.begun]
 
     def _values(self, begun: dict[str, Any]) -> dict[str, object]:
         shown = {"epoch": f"{begun['epoch']:g}", "names": ", ".join(begun["thawed"])}
-        return {**begun, **shown, "stages": self.report.stages}
+        counted = {"stage": begun["stage"], "step": begun["step"], "stages": self.report.stages}
+        return {**shown, **counted}
 
     def _require_grad(self, stages: range, value: bool) -> None:
         names = {t.name for t in self.report.tensors if t.trainable and t.stage in stages}

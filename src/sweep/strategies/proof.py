@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text, from_json, to_json
 from sweep.models.quantization import packed_state
 from sweep.strategies.freeze import frozen_modules
 from sweep.strategies.freeze_report import FreezeReport, Tensor
@@ -47,7 +47,7 @@ class Proof(TrainerCallback):
     model: nn.Module
     report: FreezeReport
     off_the_clock: Callable[[], AbstractContextManager[None]] = nullcontext
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_start(self.model, self.report)
@@ -67,12 +67,13 @@ class Proof(TrainerCallback):
             "unused": sorted(self._unused),
             "moved": sorted(self._moved),
             "rate": self._rate,
-            "notes": self.notes,
+            "notes": to_json(self.notes),
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Go on from what `keep` gave; what is compared with stays what was loaded at first."""
-        self._looks, self._rate, self.notes = kept["looks"], kept["rate"], kept["notes"]
+        self._looks, self._rate = kept["looks"], kept["rate"]
+        self.notes = [from_json(note) for note in kept["notes"]]
         self._must_move, self._unused = set(kept["must_move"]), set(kept["unused"])
         self._moved = set(kept["moved"])
 
@@ -114,7 +115,7 @@ class Proof(TrainerCallback):
             raise ProofError("nothing changed while training; raise optimizer.learning_rate")
         if still := sorted(trained - changed - self._unused):
             key = "note.small_gradients" if self._rate else "note.no_rate"
-            self.notes.append(str(Remark(key, {"names": few(still)})))
+            self.notes.append(Remark(key, {"names": few(still)}))
 
     def _changed(self) -> set[str]:
         after = checksums(self.model)
@@ -134,7 +135,7 @@ class Proof(TrainerCallback):
             raise ProofError(f"no gradient reaches {', '.join(dead)}, although it should train")
         if unused := [name for name in names if name not in found]:
             self._unused |= set(unused)
-            self.notes.append(str(Remark("note.unused", {"names": few(unused)})))
+            self.notes.append(Remark("note.unused", {"names": few(unused)}))
 
     def _group(self, tensor: Tensor) -> str:
         """What may not be without any gradient; a single tensor or a pooler may be unused."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.base.layout import RootPaths
 from sweep.config import address
 from sweep.config.schema import ConfigError, TrackingConfig
 from sweep.tracking import database
@@ -74,7 +75,7 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
     if not cfg.enabled:
         return Store(None)
     load(cfg)
-    uri = cfg.uri or address.of_file(root / "mlflow.db")
+    uri = cfg.uri or address.of_file(RootPaths(root).database)
     file = _sqlite_file(uri)
     with database.locked(file) if file else contextlib.nullcontext():
         if file:
@@ -93,14 +94,14 @@ def _artifacts(uri: str, root: Path) -> str | None:
 
     A database would put them into the current directory.
     """
-    return None if uri.startswith("http") else (root.absolute() / "artifacts").as_uri()
+    return None if uri.startswith("http") else RootPaths(root.absolute()).artifacts.as_uri()
 
 
 def _set_right(uri: str, experiment: Any, root: Path) -> None:
     """Keep artifacts from going to the place that a project was moved or copied from."""
     if uri.startswith("http"):
         return
-    file, folder = address.file_of(uri), root.absolute() / "artifacts"
+    file, folder = address.file_of(uri), RootPaths(root.absolute()).artifacts
     is_ours = file is not None and file.absolute().parent == root.absolute()
     old = database.move_artifacts(uri, experiment, folder, is_ours)
     if old is not None:
@@ -113,7 +114,7 @@ def existing_store(cfg: TrackingConfig, root: Path) -> Store | None:
     Raises:
         ConfigError: It is there and cannot be read.
     """
-    file = root.absolute() / "mlflow.db"
+    file = RootPaths(root.absolute()).database
     if not cfg.enabled or (not cfg.uri and not file.is_file()):
         return None
     check(cfg)

@@ -13,9 +13,11 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from sweep.base.layout import ENTRIES
 from sweep.config import address
-from sweep.tracking.queue import ENTRIES, Entry, Queue, read_state
+from sweep.tracking.queue import Entry, Queue, read_state
 from sweep.tracking.store import RefusedError, Store
+from sweep.tracking.tags import Tag
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Waits between deliveries that fail; the last one repeats."""
@@ -58,7 +60,7 @@ class Outbox:
         """Create the run, or set one that was stopped back to RUNNING."""
         begun, self._state.status = bool(self._state.status), "RUNNING"
         if begun:
-            self._put({"status": "RUNNING", "tags": {"sweep.status_reason": ""}})
+            self._put({"status": "RUNNING", "tags": {Tag.STATUS_REASON: ""}})
         else:
             self._put({"create": [name, dict(tags)]})
 
@@ -89,9 +91,7 @@ class Outbox:
     def finish(self, status: str, reason: str = "") -> None:
         """Set the status, and why it is not FINISHED."""
         self._state.status = status
-        self._put(
-            {"status": status, "tags": {"sweep.status_reason": reason[:5000]} if reason else {}}
-        )
+        self._put({"status": status, "tags": {Tag.STATUS_REASON: reason[:5000]} if reason else {}})
 
     def close(self, timeout_s: float) -> bool:
         """Deliver what is left, for at most that long; says whether the store has everything."""
@@ -124,7 +124,7 @@ class Outbox:
             name, tags = first["create"]
             # mlruns/ may be moved, and names of sweeps are drawn at random.
             place = "/".join(self.folder.parts[-2:])
-            own = {**tags, "sweep.folder": str(self.folder), "sweep.place": place}
+            own = {**tags, Tag.FOLDER: str(self.folder), Tag.PLACE: place}
             # A create whose answer was lost must not make a second run.
             self._state.run_id = self.store.find_run(own) or self.store.create_run(name, own)
         elif "metrics" in first:

@@ -10,11 +10,10 @@ from threading import Lock
 from typing import Any
 
 from sweep.base.disk import cut_to_whole_lines, whole_lines, write_atomically
+from sweep.base.layout import ENTRIES, STATE
 from sweep.config import address
 from sweep.tracking.store import Store
 
-ENTRIES = "store.jsonl"
-STATE = "store.json"
 MAX_BATCH = 1000
 """Metrics in one request; MLflow's limit."""
 Entry = dict[str, Any]

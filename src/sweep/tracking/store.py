@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sweep.config import address
+from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +31,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-IDENTITY = ("sweep.place", "sweep.host")
+IDENTITY = (Tag.PLACE, Tag.HOST)
 """Tags that no two runs share."""
 MOST_LISTED = 100
 """Runs that are found by their ids: the tag that holds the list has 5,000 characters."""
@@ -78,7 +79,7 @@ class Store:
 
     def running(self) -> list[tuple[str, dict[str, str]]]:
         """Id and tags of all runs and sweeps of this tool that the store takes for RUNNING."""
-        found = self._search("attributes.status = 'RUNNING' and tags.`sweep.kind` LIKE '%'")
+        found = self._search(f"attributes.status = 'RUNNING' and tags.`{Tag.KIND}` LIKE '%'")
         return [(str(run.info.run_id), dict(run.data.tags)) for run in found]
 
     def known(self, run_ids: Sequence[str]) -> set[str]:
@@ -153,12 +154,12 @@ class Store:
         """Mark the runs of the recommended strategy, and no others of the sweep."""
         if self.uri is None:
             return
-        query = f"tags.`sweep.id` = '{sweep_id}' and tags.`sweep.recommended` = 'true'"
+        query = f"tags.`{Tag.ID}` = '{sweep_id}' and tags.`{Tag.RECOMMENDED}` = 'true'"
         for run in self.client.search_runs([self.experiment_id], query):  # by an earlier report
             if run.info.run_id not in run_ids:
-                self.client.delete_tag(run.info.run_id, "sweep.recommended")
+                self.client.delete_tag(run.info.run_id, Tag.RECOMMENDED)
         for run_id in run_ids:
-            self.client.set_tag(run_id, "sweep.recommended", "true")
+            self.client.set_tag(run_id, Tag.RECOMMENDED, "true")
 
     def register(self, run_id: str, name: str, text: str) -> str:
         """Register the `model/` of a run with the alias `recommended`.
@@ -212,7 +213,7 @@ class Store:
             "runsHiddenMode": "SHOWALL",
             "searchFilter": f"attributes.run_id IN ({listed})"
             if few
-            else f"tags.`sweep.id` = '{sweep_id}'",
+            else f"tags.`{Tag.ID}` = '{sweep_id}'",
             "orderByKey": f"metrics.`{order_by}`",
             "orderByAsc": False,
         }

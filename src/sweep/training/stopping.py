@@ -13,7 +13,8 @@ class Stopped(Exception):  # noqa: N818  # nothing went wrong
     """The run was asked to stop, and has."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(str(Remark("end.stopped" if step else "end.not_begun", {"step": step})))
+        self.remark = Remark("end.stopped" if step else "end.not_begun", {"step": step})
+        super().__init__(str(self.remark))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from sweep.base.words import Remark
+from sweep.base.words import Remark, Text
 from sweep.config.schema import Config
 from sweep.data.encode import Encoded
 from sweep.data.split_rows import NAMES
@@ -60,7 +60,7 @@ class TrainResult:
     """train_loss, train_runtime_s, ...; loss, accuracy and F1 of every held-out split."""
     probabilities: dict[str, np.ndarray]
     """Per held-out split, (rows, classes), float32, rows in the order of the split."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     """When what was thawed, if unfreezing is gradual; see `stages.Thaw`."""
 
@@ -184,11 +184,11 @@ def _last_logged(trainer: SweepTrainer, key: str) -> float:
     return next(float(entry[key]) for entry in trainer.state.log_history[::-1] if key in entry)
 
 
-def _late_notes(trainer: SweepTrainer, cfg: Config) -> list[str]:
+def _late_notes(trainer: SweepTrainer, cfg: Config) -> list[Text]:
     wanted, steps = cfg.trainer.eval_steps, trainer.state.max_steps
     if not wanted or wanted <= steps:
         return []
-    return [str(Remark("note.evaluated", {"every": wanted, "steps": steps}))]
+    return [Remark("note.evaluated", {"every": wanted, "steps": steps})]
 
 
 def _check_finite(metrics: dict[str, float]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from sweep.strategies import adapters
+
 HEAD, EMBEDDINGS = "head", "embeddings"
 TRAINED, FROZEN, ADAPTED = "trained", "frozen", "adapted"
 """State of a tensor: trains, does not, or does not but has a small adapter that does."""
 Tensors = Sequence[Mapping[str, Any]]
+ABOVE = sys.maxsize
+"""A depth above all layers, where nobody has counted them."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +43,23 @@ class LayerMap:
 
 
 def layer_map(tensors: Tensors) -> LayerMap:
-    """Arrange the tensors of freeze.json; the names decide where each stands."""
-    kept = [t for t in tensors if "not used" not in str(t.get("decided_by"))]
-    base = {_original(t["name"]): t for t in kept if not _is_adapter(t)}
-    modules = {name.rpartition(".")[0] for name in base}
-    adapted = {_module_of(t["name"], modules) for t in kept if _is_adapter(t)}
+    """Arrange the tensors of freeze.json by where they stand in the model."""
+    kept = [t for t in tensors if not adapters.is_unused_copy(t["name"])]
+    base, adapted = {}, set()
+    for tensor in kept:
+        name = adapters.original_name(tensor["name"])
+        if adapters.is_adapter(tensor["name"]):
+            adapted.add(name.removesuffix(".weight"))
+        else:
+            base[name] = {**_by_name(name, tensor), **tensor}
+    top = max((tensor["depth"] for tensor in base.values()), default=0)
     rows: dict[str, list[tuple[str, str]]] = {}
     for name, tensor in base.items():
         module, _, last = name.rpartition(".")
         state = TRAINED if tensor["trainable"] else FROZEN
         if state == FROZEN and module in adapted and last == "weight":
             state = ADAPTED
-        rows.setdefault(_row(name, tensor), []).append((name, state))
+        rows.setdefault(_row(name, tensor, top), []).append((name, state))
     ordered = sorted(rows, key=_rank)
     layer = next((rows[name] for name in ordered if name.isdigit()), [])
     return LayerMap(
@@ -58,31 +68,20 @@ def layer_map(tensors: Tensors) -> LayerMap:
     )
 
 
-def _original(name: str) -> str:
-    """The tensor's name without what an adapter wraps around it."""
-    name = name.removeprefix("base_model.model.")
-    return re.sub(r"\.base_layer\.|\.modules_to_save\.default\.", ".", name)
-
-
-def _is_adapter(tensor: Mapping[str, Any]) -> bool:
-    return str(tensor.get("decided_by")).startswith("adapter")
-
-
-def _module_of(name: str, modules: set[str]) -> str:
-    module = _original(name)
-    while module and module not in modules:
-        module = module.rpartition(".")[0]
-    return module
-
-
-def _row(name: str, tensor: Mapping[str, Any]) -> str:
+def _by_name(name: str, tensor: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a tensor stands, guessed: freeze.json of versions up to 0.1.0 does not say it."""
     layer = re.search(r"\.(\d+)\.", name)
-    if str(tensor.get("decided_by")).startswith(HEAD):
+    depth = int(layer[1]) + 1 if layer else 0 if "embed" in name else ABOVE
+    return {"depth": depth, "head": str(tensor.get("decided_by")).startswith(HEAD)}
+
+
+def _row(name: str, tensor: Mapping[str, Any], top: int) -> str:
+    if tensor["head"]:
         return HEAD
-    if layer:
-        return str(int(layer[1]) + 1)
-    if "embed" in name:
+    if tensor["depth"] == 0:
         return EMBEDDINGS
+    if tensor["depth"] < top:
+        return str(tensor["depth"])
     steps = name.split(".")
     return steps[1] if len(steps) > 2 else steps[0]
 
