@@ -18,13 +18,13 @@ setup: .venv/installed ## Create .venv and install everything, pinned by constra
 sweep: setup ## Run the standard comparison; ARGS="freeze=none,full seed=0,1" passes overrides
 	$(BIN)/python -m sweep $(ARGS)
 
-check: setup ## Run lint, types and unit tests
+check: setup ## Run lint, types and the tests that start no sweep: what to run before each commit
 	$(MAKE) lint
-	$(BIN)/python -m pytest --ignore=tests/end_to_end
+	$(BIN)/python -m pytest -n auto -m "not slow and not browser and not gpu and not network"
 
-test: setup ## Run lint, type check and the test suite
+test: setup ## Run lint, type check and the whole test suite
 	$(MAKE) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
