@@ -158,12 +158,14 @@ def score(tested: Mapping[str, Sequence[Record]], warnings: list[Text]) -> list[
             found[index] = per_text_scores.read(Path(record.folder))
         except PredictionsError as error:
             warnings.append(Remark("untested.run", {"run": record.name, "problem": error.remark}))
-    counts = Counter(run.test_set for run in found.values())
+    fingerprints = {i: runs[i][1].tags.get("sweep.data_fingerprint", "") for i in found}
+    test_sets = per_text_scores.test_sets(found, fingerprints)
+    counts = Counter(test_sets.values())
     shared = max(counts, key=lambda test_set: counts[test_set], default="")
     kept: dict[str, dict[int, Predictions]] = {}
     for index, run in found.items():
         label, record = runs[index]
-        if run.test_set == shared:
+        if test_sets[index] == shared:
             own = kept.setdefault(label, {})
             own[seed_of(record, len(own))] = run
         else:
