@@ -192,7 +192,7 @@ def _look(stream: TextIO, cfg: DataConfig, layout: _Layout) -> _Look:
         for row in reader:
             if label is not None and label < len(row):
                 if len(lines) == 1:
-                    look.labels.add(row[label].strip())
+                    look.labels.add(row[label])
                 else:
                     look.suspects += _suspect(reader.line_num, lines, label, layout)
             lines.clear()
@@ -206,6 +206,6 @@ def _suspect(
 ) -> Iterator[tuple[int, list[str]]]:
     """The labels of those lines of a record that would be rows by themselves, if there are two."""
     cells = (line.rstrip("\r\n").split(layout.separator) for line in lines)
-    labels = [row[label].strip(' "') for row in cells if len(row) == len(layout.header)]
+    labels = [row[label].strip('"') for row in cells if len(row) == len(layout.header)]
     if len(labels) > 1:
         yield end - len(lines) + 1, labels
