@@ -114,6 +114,12 @@ def test_a_quote_inside_of_a_cell_is_a_letter(tmp_path: Path) -> None:
     assert pairs(load_splits(config(path))) == sorted(rows)
 
 
+def test_a_blank_before_a_quote_is_no_part_of_the_cell(tmp_path: Path) -> None:
+    rows = [(f"well, {text}", label) for text, label in ROWS]
+    path = write(tmp_path, "rows.csv", ["text, label", *(f'"{t}", "{x}"' for t, x in rows)])
+    assert pairs(load_splits(config(path))) == sorted(rows)
+
+
 def test_a_very_long_cell_is_no_mistake(tmp_path: Path) -> None:
     rows = [("long " * 50_000, "good"), *ROWS]
     splits = load_splits(config(save(tmp_path, table(rows))))
@@ -180,6 +186,11 @@ def test_the_line_of_excel_says_the_separator(
     splits = load_splits(config(path, encoding=encoding))
     assert pairs(splits) == sorted(ROWS)
     assert min(min(part.ids) for part in (splits.train, splits.validation, splits.test)) == 0
+
+
+def test_the_line_of_excel_may_end_as_on_an_old_mac(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("\r".join(["sep=;", *lines(";")]).encode())
+    assert pairs(load_splits(config(tmp_path / "rows.csv"))) == sorted(ROWS)
 
 
 def test_lines_are_counted_with_that_of_excel(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ QUOTING: dict[str | None, dict[str, Any]] = {
 HEAD = 2**16
 """Characters in which the header is looked for."""
 # Excel's own line above the header; a later save may have filled up its row.
-_SEP_LINE = re.compile(r'"?sep=(\\t|.)"?[,;\t|]*\r?\n?', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=(\\t|.)"?[,;\t|]*[\r\n]*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,25 @@ def advice(file: DataFile, cfg: DataConfig) -> str:
 def _layout(file: DataFile, cfg: DataConfig, columns: Sequence[str]) -> _Layout:
     with file.text(cfg) as stream:
         head = stream.read(HEAD)
-    found = _SEP_LINE.fullmatch(head.partition("\n")[0])
+    first, *rest = re.split("(?<=\n)|(?<=\r)(?!\n)", head, maxsplit=1)
+    found = _SEP_LINE.fullmatch(first)
     if found:
-        head = head.partition("\n")[2]
+        head = "".join(rest)
     dialect = QUOTING[cfg.quoting]
     typed = cfg.separator or (found and found[1])
     if typed:
         separator = {r"\t": "\t"}.get(typed, typed)
     else:
         separator = _sniff(head, "," if file.kind == ".csv" else "\t", columns, dialect)
+    if cfg.quoting != "none" and _has_blanks_before_quotes(head, separator):
+        dialect = dialect | {"skipinitialspace": True}
     return _Layout(separator, _header(head, separator, dialect), int(bool(found)), dialect)
+
+
+def _has_blanks_before_quotes(head: str, separator: str) -> bool:
+    """Whether cells are written as `a, "b"`, where the blank is no part of the cell."""
+    end = re.escape(separator)
+    return bool(re.search(rf'{end} +"[^"\n]*" *(?:{end}|\r?$)', head, re.MULTILINE))
 
 
 def _sniff(head: str, usual: str, columns: Sequence[str], dialect: dict[str, Any]) -> str:
@@ -187,7 +196,7 @@ def _look(stream: TextIO, cfg: DataConfig, layout: _Layout) -> _Look:
             yield line
 
     label = layout.header.index(cfg.label_column) if cfg.label_column in layout.header else None
-    reader = csv.reader(remember(), delimiter=layout.separator, strict=True)
+    reader = csv.reader(remember(), delimiter=layout.separator, strict=True, **layout.dialect)
     try:
         for row in reader:
             if label is not None and label < len(row):
