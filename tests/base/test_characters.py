@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from sweep.base.characters import cleaned, folded, reason_of, visible
+from sweep.base.characters import bare, cleaned, folded, is_blank, visible
+from sweep.base.files import reason_of
 
 EVERY = "".join(map(chr, range(0x3000))) + "\ud800\udfff\ufffe\uffff\U0001f600"
 
@@ -51,6 +52,17 @@ def test_texts_that_differ_in_case_or_width_fold_to_one(one: str, other: str) ->
 )
 def test_texts_that_differ_in_letters_stay_apart(one: str, other: str) -> None:
     assert folded(one) != folded(other)
+
+
+def test_texts_are_compared_without_accents_and_blanks() -> None:
+    assert bare("Résumé , it 's") == bare("RESUME, it's")
+    assert bare("한국어 문장") != bare("한국어 문작")
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\u200b\ufeff", "\u3164", "\x00\x1b", "\u2800"])
+def test_a_text_of_which_nothing_is_seen_is_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}.")
 
 
 def test_an_error_of_a_library_is_one_visible_line() -> None:

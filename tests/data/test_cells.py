@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.data import config, pairs, refusal, table
+from support.data import config, pairs, refusal, save, table
 from support.models import make_rows
 
 from sweep.data import cells
@@ -120,3 +120,44 @@ def test_what_is_shown_of_a_cell_has_no_control_characters(tmp_path: Path) -> No
     path = write_jsonl(tmp_path, text=["\x1b[31mred\u202e"])
     assert "\x1b" not in refusal(path)
     assert "\u202e" not in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "form", "what"),
+    [
+        ("label", "['{}', 'other']", "lists"),
+        ("label", "['{}']", "lists"),
+        ("label", "b'{}'", "bytes"),
+        ("text", "b'{}'", "bytes"),
+        ("text", "{{'HS01': '{}'}}", "objects"),
+    ],
+)
+def test_values_that_were_saved_as_python_prints_them_are_refused(
+    column: str, form: str, what: str, tmp_path: Path
+) -> None:
+    frame = table(ROWS)
+    frame[column] = frame[column].map(form.format)
+    path = save(tmp_path, frame)
+    several = " Several labels per text are not supported yet." * (what == "lists")
+    message = refusal(path)
+    assert message.startswith(
+        f"data.{column}_column='{column}' of data.path='rows.csv' holds {what} as Python prints"
+        " them, the first one is "
+    )
+    assert message.endswith(
+        f".{several} Save what is meant as text; a single label is taken out by data.label_pattern"
+        " too."
+    )
+
+
+def test_a_label_is_taken_out_of_its_brackets_when_asked(tmp_path: Path) -> None:
+    frame = table(ROWS)
+    frame["label"] = frame["label"].map("['{}']".format)
+    splits = load_splits(config(save(tmp_path, frame), label_pattern=r"\['(.*)'\]"))
+    assert pairs(splits) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("form", ["[{}]", '{{"a": "{}"}}', "b{}"])
+def test_texts_in_brackets_are_texts(form: str, tmp_path: Path) -> None:
+    rows = [(form.format(text), f"[{label}]") for text, label in ROWS]
+    assert pairs(load_splits(config(save(tmp_path, table(rows))))) == sorted(rows)

@@ -11,7 +11,9 @@ import unicodedata
 JOINERS = "\u200c\u200d"
 """Format characters that writing needs: between letters of Persian, within an emoji."""
 _VARIANTS = re.compile("[\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters, by Unicode's word, of which nothing is seen."""
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _ASCII_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 # C1 controls, marks that turn the direction of writing, and what XML forbids.
@@ -25,12 +27,13 @@ def cleaned(text: str) -> str:
     if text.isascii():
         return " ".join(_ASCII_CONTROLS.sub("", text).split())
     composed = unicodedata.normalize("NFC", text)
-    letters = (
-        letter
-        for letter in composed
-        if letter.isspace() or letter in JOINERS or unicodedata.category(letter) not in ("Cc", "Cf")
-    )
+    letters = (x for x in composed if x.isspace() or x in JOINERS or not _is_hidden(x))
     return " ".join("".join(letters).split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is seen."""
+    return all(letter.isspace() or _is_hidden(letter) for letter in text)
 
 
 def spelling(text: str) -> str:
@@ -42,14 +45,24 @@ def spelling(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Return what two texts have in common that differ in case, width or blanks only.
-
-    NFKC and case folding say less than a cased tokenizer sees, and more than any that strips
-    accents; it is a rule for keeping texts apart, never for changing them.
-    """
+    """Return what two texts have in common that differ in case, width or blanks only."""
     if text.isascii():
         return spelling(text).casefold()
     return spelling(unicodedata.normalize("NFKC", spelling(text)).casefold())
+
+
+def bare(text: str) -> str:
+    """Return what two texts have in common that any tokenizer may make one of.
+
+    Those without case drop accents as well, and most set signs apart from words by themselves. It
+    is a rule for keeping texts apart, never for changing them.
+    """
+    letters = folded(text)
+    if not letters.isascii():
+        letters = "".join(
+            x for x in unicodedata.normalize("NFD", letters) if unicodedata.category(x) != "Mn"
+        )
+    return "".join(letters.split())
 
 
 def visible(text: str) -> str:
@@ -57,3 +70,7 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _HIDDEN.sub("\ufffd", text.translate(_CONTROLS).replace("\x7f", "\u2421"))
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cf") or letter in FILLERS

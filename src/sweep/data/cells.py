@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Sequence
 from decimal import Decimal
@@ -14,6 +15,14 @@ from sweep.config.schema import ConfigError
 
 _NUMBERS = (bool, int, float, Decimal, np.number, np.bool_)
 _SHOWN = reprlib.Repr()  # cuts what is long, and escapes what cannot be seen
+
+
+_WRITTEN = {
+    "bytes": re.compile(r"b'.*'|b\".*\"", re.DOTALL),
+    "objects": re.compile(r"\{'.*\}", re.DOTALL),
+    "lists": re.compile(r"\[\s*(['\"].*['\"]|\d+(,? *\d+)*)?\s*\]", re.DOTALL),
+}
+"""What Python makes of values that are no text, when they are saved as text all the same."""
 
 
 class _NoTextError(Exception):
@@ -47,6 +56,23 @@ def as_texts(column: pd.Series, where: str, several: bool = False) -> pd.Series:
             f" {_advice(values[len(texts)], several)}"
         ) from None
     return pd.Series(texts, column.index, dtype=object)
+
+
+def check_written(texts: pd.Series, where: str, names: Sequence[str]) -> None:
+    """Refuse a column whose every cell is a value of these names as Python prints it.
+
+    Raises:
+        ConfigError: With the first one.
+    """
+    filled = texts[texts != ""]
+    for name in names if len(filled) else ():
+        if all(_WRITTEN[name].fullmatch(text) for text in filled):
+            several = " Several labels per text are not supported yet." * (name == "lists")
+            raise ConfigError(
+                f"{where} holds {name} as Python prints them, the first one is"
+                f" {_SHOWN.repr(filled.iloc[0])}.{several} Save what is meant as text; a single"
+                " label is taken out by data.label_pattern too."
+            )
 
 
 def _as_text(value: Any) -> str:

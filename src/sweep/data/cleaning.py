@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from sweep.base.characters import is_blank
 from sweep.base.words import Remark
 from sweep.config.schema import ConfigError, DataConfig
 from sweep.data import labels
@@ -36,7 +37,7 @@ def clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, pd.Series]
         reasons[rows.index[mask]] = reason
         rows = rows[~mask].copy()
 
-    drop(_is_empty(rows["text"]), "empty")
+    drop(rows["text"].map(is_blank).astype(bool), "empty")
     if rows.empty:
         raise ConfigError(
             f"data.text_column={cfg.text_column!r} is empty in every row. Choose another column."
@@ -92,9 +93,3 @@ def check_given(rows: pd.DataFrame, reasons: pd.Series, sources: Mapping[str, st
             )
     if errors:
         raise ConfigError(*errors)
-
-
-def _is_empty(texts: pd.Series) -> pd.Series:
-    """Whether there is nothing to see in a text."""
-    seen = [any(c.isprintable() and not c.isspace() for c in text) for text in texts]
-    return ~pd.Series(seen, texts.index, dtype=bool)

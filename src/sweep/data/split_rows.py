@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.base.characters import folded
+from sweep.base.characters import bare
 from sweep.config.schema import ConfigError, DataConfig, Size
 from sweep.data.table_files import shorten
 
@@ -192,15 +192,15 @@ def _check_rare(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> 
 def _drop_leaks(parts: Parts) -> tuple[Parts, Counter[str]]:
     """Take texts of a held-out split out of the splits before it; test stays whole.
 
-    Texts that differ in case, width, composition or blanks count as the same: what a tokenizer
-    makes one of must not be in two splits.
+    Texts that differ in case, width, accents or blanks count as the same: what a tokenizer makes
+    one of must not be in two splits.
     """
     seen: set[str] = set()
     alike: set[str] = set()
     left, leaked = {}, Counter[str]()
     for name in reversed(NAMES):
         part = parts[name]
-        keys = part["text"].map(folded)
+        keys = part["text"].map(bare)
         is_same, is_alike = part["text"].isin(seen), keys.isin(alike)
         leaked["leaked"] += int(is_same.sum())
         leaked["nearly_leaked"] += int((is_alike & ~is_same).sum())

@@ -70,6 +70,11 @@ def shorten(values: Iterable[object], most: int = 5) -> str:
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "") if shown else "none"
 
 
+_NOT_WRITTEN = {
+    "data.text_column": ("bytes", "objects"),
+    "data.label_column": ("bytes", "objects", "lists"),
+}
+"""What a column may not hold as text; a text may well stand in brackets."""
 Reader = Callable[[str, str, DataConfig], tuple[pd.DataFrame, list[str] | None, str]]
 """(source, split, cfg) -> all columns, declared classes, and the source as error messages say it"""
 
@@ -107,12 +112,16 @@ def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, where: str) -> pd.DataFr
     if frame.empty:
         raise ConfigError(f"{where} has a header but no rows.")
     texts = {
-        key.removeprefix("data.").removesuffix("_column"): cells.as_texts(
+        key: cells.as_texts(
             frame[name], f"{key}={name!r} of {where}", several=key == "data.label_column"
         )
         for key, name in columns.items()
     }
-    return pd.DataFrame({"split": None, **texts, "id": range(len(frame))})
+    for key, names in _NOT_WRITTEN.items():
+        if key == "data.text_column" or cfg.label_pattern is None:
+            cells.check_written(texts[key], f"{key}={columns[key]!r} of {where}", names)
+    named = {key.removeprefix("data.").removesuffix("_column"): t for key, t in texts.items()}
+    return pd.DataFrame({"split": None, **named, "id": range(len(frame))})
 
 
 def _columns(cfg: DataConfig) -> dict[str, str]:
