@@ -15,6 +15,7 @@ FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters, by Unicode's word, of which nothing is seen."""
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _ASCII_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]")
+_ASCII_BLANKS = re.compile("[\x00-\x20\x7f]+")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 # C1 controls, marks that turn the direction of writing, and what XML forbids.
 _HIDDEN = re.compile("[\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -33,6 +34,8 @@ def cleaned(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text is seen."""
+    if text[:1].isalnum() and text[0] not in FILLERS:  # nearly all texts
+        return False
     return all(letter.isspace() or _is_hidden(letter) for letter in text)
 
 
@@ -57,12 +60,10 @@ def bare(text: str) -> str:
     Those without case drop accents as well, and most set signs apart from words by themselves. It
     is a rule for keeping texts apart, never for changing them.
     """
-    letters = folded(text)
-    if not letters.isascii():
-        letters = "".join(
-            x for x in unicodedata.normalize("NFD", letters) if unicodedata.category(x) != "Mn"
-        )
-    return "".join(letters.split())
+    if text.isascii():
+        return _ASCII_BLANKS.sub("", text).lower()
+    letters = unicodedata.normalize("NFD", folded(text))
+    return "".join("".join(x for x in letters if unicodedata.category(x) != "Mn").split())
 
 
 def visible(text: str) -> str:

@@ -59,7 +59,7 @@ def read(file: DataFile, cfg: DataConfig, columns: Sequence[str]) -> pd.DataFram
         ValueError: It is no table.
     """
     layout = _layout(file, cfg, columns)
-    if cfg.quoting is None:
+    if cfg.quoting is None and _has_quotes(file):
         _check_quotes(file, cfg, layout)
     with warnings.catch_warnings(), _body(file, cfg, layout) as stream:
         # Rows longer than the header: pandas would cut them and only warn.
@@ -164,6 +164,12 @@ class _Look:
             line for line, labels in self.suspects if sum(x in self.labels for x in labels) > 1
         )
         return next(swallowed, None) if self.broken is None else self.broken
+
+
+def _has_quotes(file: DataFile) -> bool:
+    """Whether there is anything to check; the byte is that of a quote in every usual encoding."""
+    with file.binary() as stream:
+        return any(b'"' in block for block in iter(lambda: stream.read(2**20), b""))
 
 
 def _check_quotes(file: DataFile, cfg: DataConfig, layout: _Layout) -> None:
