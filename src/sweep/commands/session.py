@@ -220,11 +220,12 @@ def new_folder(parent: Path) -> Path:
 def _renew_ids(record: Record, ids: Sequence[int]) -> None:
     """Let a run that is taken over speak of the rows of the file as it is now."""
     folder = Path(record.folder)
-    if not predictions.renew_ids(folder, ids):
-        return
-    record.notes.append(str(Remark("note.renewed")))
-    if (box := open_in(folder)) is not None:
-        box.upload([folder / predictions.PREDICTIONS])  # delivered when the sweep ends
+    with liveness.left_behind(folder) as is_over:
+        if not is_over or not predictions.renew_ids(folder, ids):
+            return
+        record.notes.append(str(Remark("note.renewed")))
+        if (box := open_in(folder)) is not None:
+            box.upload([folder / predictions.PREDICTIONS])  # delivered when the sweep ends
 
 
 def _opening(finished: int, todo: dict[int, Any], folder: Path) -> str:
