@@ -372,7 +372,9 @@ def test_a_run_that_is_taken_over_names_the_rows_of_the_file_as_it_is_now(
         assert [now[int(number)] for number, *_ in cells] == [label for _, label, *_ in cells]
     capsys.readouterr()
     assert sweep("freeze=full", *typed) == 0
-    assert "have moved" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 finished, 0 to do")
+    assert "have moved" not in printed
 
 
 def curves(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:

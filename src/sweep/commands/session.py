@@ -26,7 +26,7 @@ from sweep.execution.progress import LineView, Pace, view
 from sweep.execution.retries import as_stopped
 from sweep.execution.scheduler import Executed, Execution
 from sweep.reporting import terminal
-from sweep.runs import liveness, predictions, sweep_settings
+from sweep.runs import integrity, liveness, predictions, sweep_settings
 from sweep.runs.record import Record, RunSpec
 from sweep.runs.refill import refill
 from sweep.tracking.outbox import Outbox, open_in, with_patience
@@ -223,9 +223,11 @@ def _renew_ids(record: Record, ids: Sequence[int]) -> None:
     with liveness.left_behind(folder) as is_over:
         if not is_over or not predictions.renew_ids(folder, ids):
             return
+        integrity.reseal(folder, predictions.PREDICTIONS)
         record.notes.append(str(Remark("note.renewed")))
-        if (box := open_in(folder)) is not None:
-            box.upload([folder / predictions.PREDICTIONS])  # delivered when the sweep ends
+        if (box := open_in(folder)) is not None:  # delivered when the sweep ends
+            changed = [folder / name for name in (predictions.PREDICTIONS, integrity.SEAL)]
+            box.upload([path for path in changed if path.exists()])
 
 
 def _opening(finished: int, todo: dict[int, Any], folder: Path) -> str:
