@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
-from sweep.base.layout import RootPaths, SweepPaths
+from sweep.base.layout import RootPaths, RunPaths, SweepPaths
 from sweep.base.words import Remark
 from sweep.commands import conclude
 from sweep.execution import launcher, other_sweeps
@@ -220,14 +220,14 @@ def new_folder(parent: Path) -> Path:
 def _renew_ids(record: Record, ids: Sequence[int]) -> None:
     """Let a run that is taken over speak of the rows of the file as it is now."""
     folder = Path(record.folder)
+    paths = RunPaths(folder)
     with liveness.left_behind(folder) as is_over:
         if not is_over or not predictions.renew_ids(folder, ids):
             return
-        integrity.reseal(folder, predictions.PREDICTIONS)
-        record.notes.append(str(Remark("note.renewed")))
+        integrity.reseal(folder, paths.predictions)
+        record.notes.append(Remark("note.renewed"))
         if (box := open_in(folder)) is not None:  # delivered when the sweep ends
-            changed = [folder / name for name in (predictions.PREDICTIONS, integrity.SEAL)]
-            box.upload([path for path in changed if path.exists()])
+            box.upload([path for path in (paths.predictions, paths.seal) if path.exists()])
 
 
 def _opening(finished: int, todo: dict[int, Any], folder: Path) -> str:

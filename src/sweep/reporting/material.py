@@ -16,6 +16,7 @@ from sweep.runs import read_outputs
 from sweep.runs.read_outputs import Plan, Predictions
 from sweep.runs.record import Record
 from sweep.strategies.description import describe
+from sweep.tracking.tags import Tag
 
 MOST_ROWS = 200
 """More rows than this help nobody on a page; summary.csv has them all."""
@@ -116,7 +117,7 @@ class Material:
 
     def _predictions(self, record: Record, ids: dict[str, list[str]]) -> Predictions:
         """Of one run, with the ids of the file as it is now, else of the first run on its data."""
-        run, data = read_outputs.predictions(record), record.tags.get("sweep.data_fingerprint")
+        run, data = read_outputs.predictions(record), record.tags.get(Tag.DATA_FINGERPRINT)
         if data is None:
             return run
         known = ids.setdefault(data, [*self.texts] or run.ids)

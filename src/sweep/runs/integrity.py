@@ -40,11 +40,11 @@ def seal(folder: Path) -> None:
     write_atomically(folder / SEAL, json.dumps({"files": fingerprints(folder, paths)}, indent=1))
 
 
-def reseal(folder: Path, name: str) -> None:
+def reseal(folder: Path, path: Path) -> None:
     """Write down anew what one file is that was changed on purpose, if it was sealed before."""
     files = _sealed(folder)
-    if files is not None and name in files:
-        files |= fingerprints(folder, [folder / name])
+    if files is not None and path.name in files:
+        files |= fingerprints(folder, [path])
         write_atomically(folder / SEAL, json.dumps({"files": files}, indent=1))
 
 

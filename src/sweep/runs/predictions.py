@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 from sweep.base import csv_cells
 from sweep.base.disk import write_atomically
+from sweep.base.layout import RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PREDICTIONS = "predictions.csv"
 
 
 def write(table: pd.DataFrame, folder: Path) -> None:
     """Write a table of id, label, prediction and probabilities; no cell is a formula."""
     texts = {name: table[name].map(csv_cells.harmless) for name in ("label", "prediction")}
-    write_atomically(folder / PREDICTIONS, table.assign(**texts).to_csv(index=False))
+    write_atomically(RunPaths(folder).predictions, table.assign(**texts).to_csv(index=False))
 
 
 def renew_ids(folder: Path, ids: Sequence[int]) -> bool:
@@ -34,7 +33,7 @@ def renew_ids(folder: Path, ids: Sequence[int]) -> bool:
         Whether there was something to change. A file that does not fit is left as it is.
     """
     try:
-        with (folder / PREDICTIONS).open(newline="", encoding="utf-8") as file:
+        with RunPaths(folder).predictions.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
         column = header.index("id")
         before = [row[column] for row in rows]
@@ -47,5 +46,5 @@ def renew_ids(folder: Path, ids: Sequence[int]) -> bool:
         row[column] = number
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_atomically(folder / PREDICTIONS, text.getvalue())
+    write_atomically(RunPaths(folder).predictions, text.getvalue())
     return True
