@@ -351,6 +351,32 @@ def test_a_run_that_finds_other_data_than_its_sweep_fails_and_says_why(
     )
 
 
+def test_a_run_that_is_taken_over_names_the_rows_of_the_file_as_it_is_now(
+    overrides: list[str], csv_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Path(shutil.copy(csv_file, tmp_path / "rows.csv"))
+    typed = [*overrides, f"data.path={table}"]
+    assert sweep("freeze=full", *typed) == 0
+    header, *rows = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join([header, ",good", ",bad", ",plain", *rows]), "utf-8")
+    capsys.readouterr()
+    assert sweep("freeze=full,layer_norm", *typed) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 finished, 1 to do" in printed
+    assert "the rows of the data file have moved since the run" in printed
+    assert "its test texts are not those of the other runs" not in printed
+    now = [line.rpartition(",")[2] for line in table.read_text("utf-8").splitlines()[1:]]
+    for record in records(tmp_path):
+        lines = (Path(record["folder"]) / "predictions.csv").read_text("utf-8").splitlines()[1:]
+        cells = [line.split(",") for line in lines]
+        assert [now[int(number)] for number, *_ in cells] == [label for _, label, *_ in cells]
+    capsys.readouterr()
+    assert sweep("freeze=full", *typed) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 finished, 0 to do")
+    assert "have moved" not in printed
+
+
 def curves(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
     """Points of a run's curves, without when they were made."""
     lines = (Path(record["folder"]) / "curves.jsonl").read_text("utf-8").splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.runs import some_right, told, write_run, write_sweep
 
@@ -316,3 +317,33 @@ def test_ten_strategies_on_ten_thousand_texts_make_ninety_pairs(tmp_path: Path) 
         scores = {"accuracy": per_text_scores.accuracy_scores(labels, predicted), "f1": f1}
         scored.append(pairs.Scored(str(index), tuple(range(5)), scores))
     assert len(pairs.differences(scored, "test", CompareConfig())) == 90
+
+
+def shift(record: Record, rows: int, fingerprint: str) -> Record:
+    """The run as if its file had more rows on top."""
+    path = Path(record.folder) / "predictions.csv"
+    table = pd.read_csv(path, dtype={"label": str, "prediction": str})
+    table.assign(id=table["id"] + rows).to_csv(path, index=False)
+    record.tags["sweep.data_fingerprint"] = fingerprint
+    return record
+
+
+@pytest.mark.parametrize(
+    ("ones", "others", "paired"),
+    [
+        ((0, "data"), (3, "data"), True),
+        ((0, "data"), (0, "less of its train split"), True),
+        ((0, "data"), (3, "other data"), False),
+    ],
+    ids=["its rows have moved", "other texts to train on", "other texts to test on"],
+)
+def test_runs_on_the_same_texts_are_tested_together(
+    ones: tuple[int, str], others: tuple[int, str], paired: bool, tmp_path: Path
+) -> None:
+    right = some_right(0.8)
+    runs = [shift(write_run(tmp_path, "none", s, right), *ones) for s in range(2)]
+    runs += [shift(write_run(tmp_path, "full", s, right), *others) for s in range(2)]
+    found = compare.compare(runs)
+    assert bool(found.differences) is paired
+    left_out = [str(text) for text in found.warnings if "test texts are not those" in str(text)]
+    assert len(left_out) == (0 if paired else 2)

@@ -489,7 +489,8 @@ FILES: dict[str, BadFile] = {
         "a.xlsx",
         "PK",
         "data.path='{path}' has the suffix '.xlsx'. Known are .csv, .tsv, .txt, .jsonl, .json,"
-        " .parquet; rename the file, or convert it.",
+        " .parquet, also with .gz, .bz2, .xz, .zip, .zst behind them; rename the file, or convert"
+        " it.",
     ),
     "another encoding": BadFile(
         "a.csv",
@@ -510,14 +511,17 @@ FILES: dict[str, BadFile] = {
         "a.csv",
         csv().replace(",", ";"),
         "data.path='{path}' lacks data.text_column='text' and data.label_column='label'. Its"
-        " columns are: 'text;label'. The header is one single column: try data.separator=';'.",
+        " columns are: 'text;label'. The header is one single column: try"
+        " 'data.separator=\";\"'.",
+        ["data.separator=|"],
     ),
     "another separator and commas": BadFile(
         "a.csv",
         "text;label\nwell, yes;good\n",
         "data.path='{path}' cannot be read as csv: its rows have more cells than its header. "
         + SUFFIX_ADVICE
-        + " The header is one single column: try data.separator=';'.",
+        + " The header is one single column: try 'data.separator=\";\"'.",
+        ["data.separator=','"],
     ),
     "more cells than columns": BadFile(
         "a.csv",
@@ -528,8 +532,10 @@ FILES: dict[str, BadFile] = {
     "quote without end": BadFile(
         "a.csv",
         'text,label\n"a,b\nd,e\n',
-        "data.path='{path}' cannot be read as csv: Error tokenizing data. C error: EOF inside"
-        " string starting at row 1. " + SUFFIX_ADVICE,
+        "data.path='{path}' has a quote in line 2 that does not end where its cell ends. Rows"
+        " counted by CSV's rules: 1; line by line: 2. Set data.quoting=none where quotes are part"
+        ' of the text, data.quoting=backslash where \\" stands for one, or data.quoting=minimal to'
+        " go by the rules all the same.",
     ),
     "missing columns": BadFile(
         "a.csv",
@@ -554,9 +560,8 @@ FILES: dict[str, BadFile] = {
     "damaged parquet": BadFile(
         "a.parquet",
         b"PAR1 and then nothing",
-        "data.path='{path}' cannot be read as parquet: Could not open Parquet input source"
-        " '{path}': Parquet magic bytes not found in footer. Either the file is corrupted or this"
-        " is not a parquet file. Save the file anew.",
+        "data.path='{path}' cannot be read as parquet: Parquet magic bytes not found in footer."
+        " Either the file is corrupted or this is not a parquet file. Save the file anew.",
     ),
     "all texts empty": BadFile(
         "a.csv",

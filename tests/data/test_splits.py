@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -16,44 +15,15 @@ import pytest
 import torch
 import transformers
 from support.config import compose
+from support.data import config, pairs, save, table
 from support.models import make_rows
 
-from sweep.config.schema import ConfigError, DataConfig
+from sweep.config.schema import ConfigError
 from sweep.data.encode import encode
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import Split, Splits, load_splits
 
 ROWS = make_rows(60)
-
-
-def config(path: Path | None, **values: Any) -> DataConfig:
-    """data=csv on a file."""
-    return dataclasses.replace(
-        compose("data=csv", "data.path=unset", "freeze=none").data,
-        path=str(path) if path else None,
-        **values,
-    )
-
-
-def table(rows: list[tuple[str, str]], **columns: list[str]) -> pd.DataFrame:
-    """Rows as a table with the columns text and label."""
-    return pd.DataFrame(rows, columns=["text", "label"]).assign(**columns)
-
-
-def save(folder: Path, frame: pd.DataFrame, name: str = "rows.csv") -> Path:
-    """Write a table as CSV."""
-    frame.to_csv(folder / name, index=False)
-    return folder / name
-
-
-def pairs(splits: Splits) -> list[tuple[str, str]]:
-    """All (text, label) of all splits, sorted."""
-    parts = [getattr(splits, name) for name in NAMES]
-    return sorted(
-        (text, splits.label_names[label])
-        for part in parts
-        for text, label in zip(part.texts, part.labels, strict=True)
-    )
 
 
 def ids(splits: Splits) -> dict[str, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -302,3 +303,15 @@ def test_texts_stay_out_of_the_report_when_asked(tmp_path: Path, opened: Opener)
     page = pages.build(tmp_path / "report", Material(compared(records), records, plan, say, {}, 0))
     shown = opened(page).page.locator("#disagreements").inner_text()
     assert "The texts are not shown: report.examples=0 keeps them out." in shown
+
+
+def test_control_characters_reach_neither_page_nor_figures(tmp_path: Path) -> None:
+    classes = ("red\x1b[31m", "bell\x07", "back\x08\x9b\u202e")
+    build(tmp_path / "report", make_sweep(tmp_path / "runs", seeds=2, classes=classes))
+    files = sorted((tmp_path / "report").glob("*.html")) + sorted(tmp_path.glob("report/*.svg"))
+    assert len(files) > 5
+    for path in files:
+        text = path.read_text("utf-8")
+        assert not set(text) & set("\x07\x08\x1b\x9b\u202e"), path.name
+        if path.suffix == ".svg":
+            ET.fromstring(text)

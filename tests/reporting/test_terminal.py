@@ -181,7 +181,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("start", ["=cmd|'/c calc'!A1", "+1", "-1", "@x", "\ttab"])
+@pytest.mark.parametrize("start", ["=cmd|'/c calc'!A1", "+1+1", "-1+1", "@x", "\ttab"])
 def test_no_text_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> None:
     tables.write(compared(Row(start, start, start, 1, (), {"m": Interval(-5, 1)})), tmp_path)
     with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as file:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from sweep.base.characters import visible
 from sweep.base.disk import sha256
 from sweep.config.schema import ConfigError
 
@@ -47,4 +48,4 @@ def check_sha256(path: Path, expected: str | None, key: str) -> None:
 
 def reason_of(error: Exception) -> str:
     """The first line of an error of a library, for a message that goes on behind it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return visible((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))

@@ -39,6 +39,8 @@ class Checked:
     weights_stamp: str = ""
     sharing: int = 1
     """How many jobs read the same texts with the same model and strategy."""
+    ids: Sequence[int] = ()
+    """Rows of the texts that predictions are reported of, in the file as it is now."""
 
 
 def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) -> list[Checked]:
@@ -81,7 +83,8 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
         if splits is not None and weights:
             key = run_key(cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
-            checked.append(Checked(job, key, *size, splits.fingerprint, weights, stamp))
+            ids = splits.reported.ids.tolist()
+            checked.append(Checked(job, key, *size, splits.fingerprint, weights, stamp, ids=ids))
     if errors:
         raise ConfigError(*errors)
     states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]

@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.base.disk import write_atomically
-from sweep.base.layout import RootPaths, SweepPaths
+from sweep.base.layout import RootPaths, RunPaths, SweepPaths
+from sweep.base.words import Remark
 from sweep.commands import conclude
 from sweep.execution import launcher, other_sweeps
 from sweep.execution.progress import LineView, Pace, view
 from sweep.execution.retries import as_stopped
 from sweep.execution.scheduler import Executed, Execution
 from sweep.reporting import terminal
-from sweep.runs import liveness, sweep_settings
+from sweep.runs import integrity, liveness, predictions, sweep_settings
 from sweep.runs.record import Record, RunSpec
 from sweep.runs.refill import refill
-from sweep.tracking.outbox import Outbox, with_patience
+from sweep.tracking.outbox import Outbox, open_in, with_patience
 from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class SweepSession:
     def run(self, console: Console, context: Context, checked: Sequence[Checked], gpus: int) -> int:
         """Do what is missing and report all; returns the exit status."""
         specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
-        records = self._finished(specs)
+        records = self._finished(specs, checked)
         self._say_damaged(console, [specs[i] for i in specs if i not in records])
         self._write_down(specs, records)
         todo = {index: spec for index, spec in specs.items() if index not in records}
@@ -99,13 +100,15 @@ class SweepSession:
         )
         return spec if stopped is None else as_stopped(spec)
 
-    def _finished(self, specs: dict[int, RunSpec]) -> dict[int, Record]:
+    def _finished(self, specs: dict[int, RunSpec], checked: Sequence[Checked]) -> dict[int, Record]:
         """What an earlier sweep has done, unless all is to be trained anew."""
         there = {
             index: record
             for index, spec in specs.items()
             if (record := other_sweeps.finished(spec)) is not None
         }
+        for index, record in there.items():
+            _renew_ids(record, checked[index].ids)
         ids = refill([Path(r.folder) for r in there.values()], self.store, OPENING_S)
         return {i: replace(r, run_id=ids.get(Path(r.folder), r.run_id)) for i, r in there.items()}
 
@@ -212,6 +215,19 @@ def new_folder(parent: Path) -> Path:
     folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
     folder.mkdir()
     return folder
+
+
+def _renew_ids(record: Record, ids: Sequence[int]) -> None:
+    """Let a run that is taken over speak of the rows of the file as it is now."""
+    folder = Path(record.folder)
+    paths = RunPaths(folder)
+    with liveness.left_behind(folder) as is_over:
+        if not is_over or not predictions.renew_ids(folder, ids):
+            return
+        integrity.reseal(folder, paths.predictions)
+        record.notes.append(Remark("note.renewed"))
+        if (box := open_in(folder)) is not None:  # delivered when the sweep ends
+            box.upload([path for path in (paths.predictions, paths.seal) if path.exists()])
 
 
 def _opening(finished: int, todo: dict[int, Any], folder: Path) -> str:

@@ -16,6 +16,7 @@ from sweep.comparison.per_text_scores import Predictions, PredictionsError
 from sweep.comparison.results import MIN_SEEDS, Difference
 from sweep.config.schema import CompareConfig
 from sweep.runs.record import Record
+from sweep.tracking.tags import Tag
 
 METRICS = ("accuracy", "f1")
 """What strategies are tested on."""
@@ -158,12 +159,14 @@ def score(tested: Mapping[str, Sequence[Record]], warnings: list[Text]) -> list[
             found[index] = per_text_scores.read(Path(record.folder))
         except PredictionsError as error:
             warnings.append(Remark("untested.run", {"run": record.name, "problem": error.remark}))
-    counts = Counter(run.test_set for run in found.values())
+    fingerprints = {i: runs[i][1].tags.get(Tag.DATA_FINGERPRINT, "") for i in found}
+    test_sets = per_text_scores.test_sets(found, fingerprints)
+    counts = Counter(test_sets.values())
     shared = max(counts, key=lambda test_set: counts[test_set], default="")
     kept: dict[str, dict[int, Predictions]] = {}
     for index, run in found.items():
         label, record = runs[index]
-        if run.test_set == shared:
+        if test_sets[index] == shared:
             own = kept.setdefault(label, {})
             own[seed_of(record, len(own))] = run
         else:

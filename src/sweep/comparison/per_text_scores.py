@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sweep.base import csv_cells
 from sweep.base.layout import RunPaths
 from sweep.base.words import Remark
 
@@ -32,10 +33,37 @@ class Predictions:
     predictions: np.ndarray
 
     @cached_property
-    def test_set(self) -> str:
-        """Checksum of rows and labels in order: the same for the same test set."""
-        content = "\x1f".join([*self.ids, *self.labels])
-        return hashlib.sha256(content.encode()).hexdigest()
+    def rows(self) -> str:
+        """Checksum of rows and labels in order: the same for the same rows of a file."""
+        return _checksum([*self.ids, *self.labels])
+
+    def content(self, data_fingerprint: str) -> str:
+        """Checksum of data and labels: the same for the same texts, wherever their rows are."""
+        return _checksum([data_fingerprint, *self.labels])
+
+
+def _checksum(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
+
+
+def test_sets(runs: Mapping[int, Predictions], fingerprints: Mapping[int, str]) -> dict[int, str]:
+    """Per run, a name of its test set: one for the same rows of a file, or the same texts.
+
+    Rows alone would part runs on a file whose rows have moved, and texts alone runs that train on
+    different parts of one file.
+
+    Args:
+        runs: Predictions by any number.
+        fingerprints: Of their data, as far as it is known.
+    """
+    names: dict[str, str] = {}
+    test_sets = {}
+    for index, run in runs.items():
+        data = fingerprints.get(index)
+        keys = [run.rows, *([run.content(data)] if data else [])]
+        test_sets[index] = next((names[key] for key in keys if key in names), run.rows)
+        names |= dict.fromkeys(keys, test_sets[index])
+    return test_sets
 
 
 def read(folder: Path) -> Predictions:
@@ -57,7 +85,7 @@ def read(folder: Path) -> Predictions:
         raise PredictionsError("damaged", reason=reason) from None
     if table.empty:
         raise PredictionsError("empty")
-    return Predictions(*(table[name].to_numpy(object) for name in columns))
+    return Predictions(*(table[name].map(csv_cells.original).to_numpy(object) for name in columns))
 
 
 def scores(runs: Sequence[Predictions]) -> dict[str, np.ndarray]:

@@ -83,6 +83,10 @@ RANGES: dict[str, Check] = {
         lambda value: value == r"\t" or (len(value) == 1 and value not in '"\r\n'),
         r"one character, or \t for a tab",
     ),
+    "data.quoting": (
+        lambda value: value in ("backslash", "minimal", "none"),
+        "backslash, minimal or none, or null for minimal with a check",
+    ),
     "data.encoding": (
         _is_encoding,
         "an encoding that Python knows, such as utf-8, utf-16, cp949, euc-kr or latin-1",
@@ -155,7 +159,7 @@ RANGES: dict[str, Check] = {
     "compare.max_time_s": _POSITIVE,
 }
 ONLY_WITH = {
-    "data.path": ("validation_path", "test_path", "sha256", "separator"),
+    "data.path": ("validation_path", "test_path", "sha256", "separator", "quoting"),
     "data.dataset": ("configuration", "revision", "validation_split", "test_split"),
 }
 """Keys of `data` that say something about one kind of source, and nothing about the other."""

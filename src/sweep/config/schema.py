@@ -72,7 +72,12 @@ class DataConfig:
     label_names: list[str] | None = None
     """Order of the classes; default: sorted."""
     separator: str | None = None
-    """One character; default by suffix: comma for .csv, tab for .tsv and .txt."""
+    """One character; default: the one that makes the columns of the header, else by suffix comma
+    for .csv, tab for .tsv and .txt."""
+    quoting: str | None = None
+    """What quotes are in CSV: `minimal` goes by the rules of CSV, `none` takes them for letters,
+    `backslash` is for `\\"` within quotes; null goes by the rules and refuses a file that breaks
+    them."""
     encoding: str = "utf-8-sig"
     """Encoding of text files; the default is UTF-8 with or without a mark at its start."""
     encoding_errors: str = "strict"

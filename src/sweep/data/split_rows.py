@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sweep.base.characters import bare
 from sweep.config.schema import ConfigError, DataConfig, Size
 from sweep.data.table_files import shorten
 
@@ -16,7 +18,25 @@ Parts = dict[str, pd.DataFrame]
 """Rows by split, with the keys of `NAMES`; columns text, label (class index), split, id."""
 
 
-def split(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> tuple[Parts, int]:
+def names(column: pd.Series) -> pd.Series:
+    """Return the names of splits as they are known here; what is unknown stays as it is."""
+    return column.str.strip().str.lower().replace(ALIASES) if column.notna().any() else column
+
+
+def given(cfg: DataConfig) -> dict[str, str]:
+    """Per split, the key that gives it."""
+    if cfg.split_column is not None:
+        return dict.fromkeys(NAMES, f"data.split_column={cfg.split_column!r}")
+    keys = ("path", "validation_path", "test_path")
+    if cfg.dataset is not None:
+        keys = ("train_split", "validation_split", "test_split")
+    values = {name: (key, getattr(cfg, key)) for name, key in zip(NAMES, keys, strict=True)}
+    return {name: f"data.{key}={value!r}" for name, (key, value) in values.items() if value}
+
+
+def split(
+    rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]
+) -> tuple[Parts, Counter[str]]:
     """Split into three, and drop what a held-out split already has from the splits before it.
 
     Args:
@@ -25,7 +45,7 @@ def split(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> tuple[
         label_names: Of the class indices.
 
     Returns:
-        The parts, and how many leaked rows were dropped.
+        The parts, and how many leaked rows were dropped, by the key of a note.
 
     Raises:
         ConfigError: A size that cannot be had, or a class that train would lack.
@@ -37,17 +57,22 @@ def split(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> tuple[
     else:
         _check_rare(rows, cfg, label_names)
         parts = _cut_off(rows, cfg, ("test", "validation"))
-    leaked = 0
+    leaked, held_out = Counter[str](), len(parts["validation"])
     if cfg.deduplicate:
         parts, leaked = _drop_leaks(parts)
     parts["train"] = _subset(parts["train"], cfg, len(rows))
     present = set(parts["train"]["label"])
     absent = [name for i, name in enumerate(label_names) if i not in present]
     if absent:
-        why = f" {leaked:,} rows are not used: their text is in a held-out split too."
+        why = f" {leaked.total():,} rows are not used: their text is in a held-out split too."
         raise ConfigError(
-            f"The train split has no row of {shorten(absent)}.{why if leaked else ''}"
+            f"The train split has no row of {shorten(absent)}.{why if leaked.total() else ''}"
             " Remove that class from the data, or change how the data is split."
+        )
+    if held_out and parts["validation"].empty:
+        raise ConfigError(
+            f"The validation split has no row left: the texts of all its {held_out:,} rows are in"
+            " the test split too. Take them out of one of the two."
         )
     return parts, leaked
 
@@ -55,8 +80,7 @@ def split(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> tuple[
 def _cut_off(rows: pd.DataFrame, cfg: DataConfig, names: tuple[str, ...]) -> Parts:
     """Held-out splits first, so that another train_size leaves them as they are."""
     sizes = {"test": cfg.test_size, "validation": cfg.validation_size}
-    parts = dict.fromkeys(NAMES, rows.iloc[:0])
-    rest = rows
+    parts, rest = {}, rows
     for name in names:
         parts[name], rest = _take(rest, sizes[name], len(rows), cfg, f"data.{name}_size")
     return {**parts, "train": rest}
@@ -64,22 +88,20 @@ def _cut_off(rows: pd.DataFrame, cfg: DataConfig, names: tuple[str, ...]) -> Par
 
 def _given_splits(rows: pd.DataFrame, cfg: DataConfig) -> Parts:
     """Splits that the data itself declares; what it does not declare is cut from train."""
-    names = rows["split"].str.strip().str.lower().replace(ALIASES)
-    unknown = sorted(set(names.unique()) - set(NAMES))
+    unknown = sorted(set(rows["split"].unique()) - set(NAMES))
     if unknown:
         raise ConfigError(
             f"data.split_column={cfg.split_column!r} holds {shorten(unknown)}."
             " Known are train, validation (dev, valid, val) and test."
         )
-    given = {name: rows[names == name] for name in NAMES}
-    if given["train"].empty:
+    parts = {name: rows[rows["split"] == name] for name in NAMES}
+    if parts["train"].empty:
         raise ConfigError(
             f"data.split_column={cfg.split_column!r} has no row that says train."
             " Known are train, validation (dev, valid, val) and test."
         )
-    absent = tuple(name for name in ("test", "validation") if given[name].empty)
-    cut = _cut_off(given["train"], cfg, absent)
-    return {name: cut[name] if name in ("train", *absent) else given[name] for name in NAMES}
+    absent = tuple(name for name in ("test", "validation") if parts[name].empty)
+    return parts | _cut_off(parts["train"], cfg, absent)
 
 
 def _random_split(rows: pd.DataFrame, cfg: DataConfig) -> Parts:
@@ -167,13 +189,22 @@ def _check_rare(rows: pd.DataFrame, cfg: DataConfig, label_names: list[str]) -> 
         )
 
 
-def _drop_leaks(parts: Parts) -> tuple[Parts, int]:
-    """Take texts of a held-out split out of the splits before it; test stays whole."""
+def _drop_leaks(parts: Parts) -> tuple[Parts, Counter[str]]:
+    """Take texts of a held-out split out of the splits before it; test stays whole.
+
+    Texts that differ in case, width, accents or blanks count as the same: what a tokenizer makes
+    one of must not be in two splits.
+    """
     seen: set[str] = set()
-    kept, leaked = {}, 0
+    alike: set[str] = set()
+    left, leaked = {}, Counter[str]()
     for name in reversed(NAMES):
-        mask = ~parts[name]["text"].isin(seen)
-        leaked += int((~mask).sum())
-        kept[name] = parts[name][mask]
-        seen |= set(parts[name]["text"])
-    return {name: kept[name] for name in NAMES}, leaked
+        part = parts[name]
+        keys = part["text"].map(bare)
+        is_same, is_alike = part["text"].isin(seen), keys.isin(alike)
+        leaked["leaked"] += int(is_same.sum())
+        leaked["nearly_leaked"] += int((is_alike & ~is_same).sum())
+        left[name] = part[~is_alike]
+        seen |= set(part["text"])
+        alike |= set(keys)
+    return {name: left[name] for name in NAMES}, leaked

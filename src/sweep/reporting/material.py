@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.base.words import Words
@@ -16,6 +16,7 @@ from sweep.runs import read_outputs
 from sweep.runs.read_outputs import Plan, Predictions
 from sweep.runs.record import Record
 from sweep.strategies.description import describe
+from sweep.tracking.tags import Tag
 
 MOST_ROWS = 200
 """More rows than this help nobody on a page; summary.csv has them all."""
@@ -106,12 +107,21 @@ class Material:
     @cached_property
     def predictions(self) -> dict[str, list[Predictions]]:
         """Per chosen strategy, the predictions of its finished runs."""
+        ids: dict[str, list[str]] = {}
         found = {
-            row.label: [read_outputs.predictions(r) for r in row.records if r.status == "FINISHED"]
+            row.label: [self._predictions(r, ids) for r in row.records if r.status == "FINISHED"]
             for row in self.comparison.chosen
         }
         kept = {name: [p for p in runs if p.ids] for name, runs in found.items()}
         return {name: runs for name, runs in kept.items() if runs}
+
+    def _predictions(self, record: Record, ids: dict[str, list[str]]) -> Predictions:
+        """Of one run, with the ids of the file as it is now, else of the first run on its data."""
+        run, data = read_outputs.predictions(record), record.tags.get(Tag.DATA_FINGERPRINT)
+        if data is None:
+            return run
+        known = ids.setdefault(data, [*self.texts] or run.ids)
+        return replace(run, ids=known) if len(known) == len(run.ids) else run
 
     @property
     def ranked(self) -> list[Row]:

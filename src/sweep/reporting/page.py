@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sweep.base.characters import visible
 from sweep.base.layout import ReportPaths
 from sweep.comparison import recommend
 from sweep.reporting import detail_sections, sentences, strategy_sections
@@ -124,6 +124,7 @@ def _render(m: Material, context: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -167,14 +168,14 @@ def _mark(index: int) -> Markup:
 
 def _inline(figure: Figure) -> Markup:
     """The drawing for the page, with a text that says the same for those who cannot see it."""
-    name = html.escape(f"{figure.title}. {figure.about}")
+    name = svg.escape(f"{figure.title}. {figure.about}")
     return Markup(figure.drawing.replace("<svg", f'<svg role="img" aria-label="{name}"', 1))
 
 
 def _standalone(figure: Figure) -> str:
     """The drawing as a file of its own, on white."""
     light, style = ((TEMPLATES / f"{name}.css").read_text("utf-8") for name in ("light", "figure"))
-    head = f"<title>{html.escape(figure.title)}</title><desc>{html.escape(figure.about)}</desc>"
+    head = f"<title>{svg.escape(figure.title)}</title><desc>{svg.escape(figure.about)}</desc>"
     paper = '<rect width="100%" height="100%" fill="#fff"/>'
     inner = f"{head}<style>svg{{{light}}}\n{style}</style>{paper}"
     start = figure.drawing.index(">") + 1

@@ -13,7 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from sweep.base import words
+from sweep.base import csv_cells, words
 from sweep.base.layout import ReportPaths
 from sweep.base.words import Text
 from sweep.comparison.results import Comparison, Interval, Row
@@ -83,7 +83,7 @@ def write(found: Comparison, folder: Path) -> None:
             values = [_numbers(row.metrics.get(metric)) for metric in metrics]
             texts = [row.name, row.strategy, row.trains]
             known = [row.finished, len(row.failures), int(_is_chosen(found, row))]
-            cells = [*map(_cell_text, texts), *known, verdicts.get(row.name, "")]
+            cells = [*map(csv_cells.harmless, texts), *known, verdicts.get(row.name, "")]
             writer.writerow([*cells, *(value for part in values for value in part)])
     ReportPaths(folder).markdown.write_text(markdown(found), "utf-8")
 
@@ -219,11 +219,6 @@ def _baseline_cell(column: Column | str, metrics: dict[str, float]) -> str:
 def _numbers(found: Interval | None) -> list[float | int | str]:
     values = [found.mean, found.low, found.high, found.sd, found.n] if found else [None] * 5
     return ["" if value is None else value for value in values]
-
-
-def _cell_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _inline(text: Text) -> str:

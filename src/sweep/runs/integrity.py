@@ -40,6 +40,14 @@ def seal(folder: Path) -> None:
     write_atomically(folder / SEAL, json.dumps({"files": fingerprints(folder, paths)}, indent=1))
 
 
+def reseal(folder: Path, path: Path) -> None:
+    """Write down anew what one file is that was changed on purpose, if it was sealed before."""
+    files = _sealed(folder)
+    if files is not None and path.name in files:
+        files |= fingerprints(folder, [path])
+        write_atomically(folder / SEAL, json.dumps({"files": files}, indent=1))
+
+
 def damaged_file(folder: Path, with_model: bool = False) -> str:
     """Return the first file of a finished run that is not as it was left, or nothing.
 

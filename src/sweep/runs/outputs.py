@@ -14,6 +14,7 @@ import pandas as pd
 from sweep.base.disk import write_atomically
 from sweep.base.layout import RunPaths
 from sweep.data.splits import Split, Splits
+from sweep.runs import predictions
 from sweep.strategies.freeze_report import FreezeReport
 from sweep.tracking.outbox import Outbox
 from sweep.training.progress import Progress
@@ -55,7 +56,7 @@ def write_results(folder: Path, splits: Splits, report: FreezeReport, result: Tr
         RunPaths(folder).freeze.write_text(report.to_json(stages=result.stages), "utf-8")
     name, label_names = result.reported, splits.label_names
     table = _predictions(getattr(splits, name), result.probabilities[name], label_names)
-    table.to_csv(RunPaths(folder).predictions, index=False)
+    predictions.write(table, folder)
     confusion_plot.confusion_matrix(table["label"], table["prediction"], label_names, folder, name)
 
 

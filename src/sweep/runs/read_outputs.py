@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sweep.base import csv_cells
 from sweep.base.layout import SweepPaths
 from sweep.config.schema import Config, ConfigError, SweepSettings
 from sweep.runs import sweep_settings
@@ -120,7 +121,7 @@ def predictions(record: Record) -> Predictions:
             columns = [head.index(name) for name in ("id", "label", "prediction")]
             found.classes.extend(name[2:] for name in head if name.startswith("p_"))
             for row in rows:
-                values = [row[column] for column in columns]
+                values = [csv_cells.original(row[column]) for column in columns]
                 for part, value in zip(
                     (found.ids, found.labels, found.predictions), values, strict=True
                 ):

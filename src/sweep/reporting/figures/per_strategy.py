@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def confusion_figure(found: Confusion, titles: tuple[str, str]) -> str:
         slanted = svg.tag(
             "text",
             svg.title(name),
-            html.escape(svg.shorten(name, 10)),
+            svg.escape(svg.shorten(name, 10)),
             transform=f"translate({x:.1f} {top - 8}) rotate({slant})",
             class_=size_class,
         )

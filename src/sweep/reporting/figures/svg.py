@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweep.base.characters import visible
+
 WIDTH = 340
 """Width of every figure; its units are pixels on a phone."""
 COLOURS = 8
@@ -22,21 +24,26 @@ DASHES = ("", "6 3", "2 2", "8 3 2 3")
 def tag(name: str, *children: str, **attributes: object) -> str:
     """An element; children are SVG already, attributes that are None are left out."""
     found = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(_plain(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     return f"<{name}{found}>{''.join(children)}</{name}>"
 
 
+def escape(content: str) -> str:
+    """Text or attribute: XML has no letters for control characters."""
+    return html.escape(visible(content))
+
+
 def text(x: float, y: float, content: str, class_: str = "", anchor: str = "start") -> str:
     """A text; right-to-left scripts keep their own order."""
-    return tag("text", html.escape(content), x=x, y=y, class_=class_ or None, text_anchor=anchor)
+    return tag("text", escape(content), x=x, y=y, class_=class_ or None, text_anchor=anchor)
 
 
 def title(content: str) -> str:
     """What a pointer that rests on the mark shows."""
-    return tag("title", html.escape(content))
+    return tag("title", escape(content))
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:

@@ -1,0 +1,50 @@
+"""predictions.csv of a run: one row per text of the reported split, in the order of the split."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.base import csv_cells
+from sweep.base.disk import write_atomically
+from sweep.base.layout import RunPaths
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write(table: pd.DataFrame, folder: Path) -> None:
+    """Write a table of id, label, prediction and probabilities; no cell is a formula."""
+    texts = {name: table[name].map(csv_cells.harmless) for name in ("label", "prediction")}
+    write_atomically(RunPaths(folder).predictions, table.assign(**texts).to_csv(index=False))
+
+
+def renew_ids(folder: Path, ids: Sequence[int]) -> bool:
+    """Name the texts by their rows in the file as it is now.
+
+    Args:
+        folder: Of a run that was made with the same texts in the same order.
+        ids: Their rows.
+
+    Returns:
+        Whether there was something to change. A file that does not fit is left as it is.
+    """
+    try:
+        with RunPaths(folder).predictions.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        column = header.index("id")
+        before = [row[column] for row in rows]
+    except (OSError, ValueError, IndexError, csv.Error):
+        return False
+    now = [str(number) for number in ids]
+    if before == now or len(before) != len(now):
+        return False
+    for row, number in zip(rows, now, strict=True):
+        row[column] = number
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_atomically(RunPaths(folder).predictions, text.getvalue())
+    return True

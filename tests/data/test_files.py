@@ -1,0 +1,151 @@
+"""Packed files, and files that are not what they are called."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.data import config, pairs, refusal, table
+from support.models import make_rows
+
+from sweep.data import files, parquet_files
+from sweep.data.splits import load_splits
+
+ROWS = make_rows(60)
+CSV = table(ROWS).to_csv(index=False).encode()
+
+
+def zipped(**members: bytes) -> bytes:
+    """An archive; `_` in a name stands for a slash, and the last one for a dot."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in members.items():
+            folder, _, file = name.rpartition("__")
+            stem, _, suffix = file.rpartition("_")
+            archive.writestr(f"{folder}/{stem}.{suffix}" if folder else f"{stem}.{suffix}", data)
+    return content.getvalue()
+
+
+PACKED: dict[str, Callable[[], bytes]] = {
+    "rows.csv.gz": lambda: gzip.compress(CSV),
+    "rows.csv.bz2": lambda: bz2.compress(CSV),
+    "rows.csv.xz": lambda: lzma.compress(CSV),
+    "rows.csv.zip": lambda: zipped(rows_csv=CSV),
+    "archive.zip": lambda: zipped(rows_csv=CSV),
+    "ROWS.CSV.GZ": lambda: gzip.compress(CSV),
+    "renamed.csv": lambda: gzip.compress(CSV),
+    "from_a_mac.zip": lambda: zipped(rows_csv=CSV, __MACOSX__rows_csv=b"\0\5"),
+    "in a folder.zip": lambda: zipped(a__rows_csv=CSV),
+    "rows.tsv.gz": lambda: gzip.compress(CSV.replace(b",", b"\t")),
+    "rows.jsonl.gz": lambda: gzip.compress(
+        "\n".join(json.dumps({"text": t, "label": x}) for t, x in ROWS).encode()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_packed_file_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(PACKED[name]())
+    assert pairs(load_splits(config(tmp_path / name))) == sorted(ROWS)
+
+
+def test_a_packed_file_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(CSV.decode().encode("utf-16")))
+    assert pairs(load_splits(config(path, encoding="utf-16"))) == sorted(ROWS)
+
+
+def test_packed_parquet_is_read(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    table(ROWS).to_parquet(content)
+    path = tmp_path / "rows.parquet.gz"
+    path.write_bytes(gzip.compress(content.getvalue()))
+    assert pairs(load_splits(config(path))) == sorted(ROWS)
+
+
+def test_a_table_may_begin_like_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    table(ROWS).assign(BZh=1)[["BZh", "text", "label"]].to_csv(path, index=False)
+    assert pairs(load_splits(config(path))) == sorted(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "two.zip",
+            zipped(train_csv=CSV, test_csv=CSV),
+            "data.path='two.zip' is an archive of 2 files ('train.csv', 'test.csv'). Unpack it,"
+            " and name one.",
+        ),
+        (
+            "book.csv",
+            zipped(**{"[Content_Types]_xml": b"", "xl__workbook_xml": b""}),
+            "data.path='book.csv' is a workbook of Excel. Save its sheet as CSV UTF-8.",
+        ),
+        (
+            "cut.csv.gz",
+            gzip.compress(CSV)[:100],
+            "data.path='cut.csv.gz' is packed as gz, and cannot be unpacked: Compressed file ended"
+            " before the end-of-stream marker was reached. Unpack it, or save it anew.",
+        ),
+        (
+            "rows.gz",
+            gzip.compress(CSV),
+            "data.path='rows.gz' has the suffix ''. Known are .csv, .tsv, .txt, .jsonl, .json,"
+            " .parquet, also with .gz, .bz2, .xz, .zip, .zst behind them; rename the file, or"
+            " convert it.",
+        ),
+    ],
+    ids=["two files", "workbook", "cut off", "no kind"],
+)
+def test_an_archive_that_is_no_table_is_told(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path / name) == message
+
+
+def test_a_packed_file_that_fills_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "memory_left", lambda: 2**20)
+    path = tmp_path / "bomb.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\n" + b"a" * 3 * 2**20))
+    assert refusal(path) == (
+        "data.path='bomb.csv.gz' takes more than 0.0 GiB when it is unpacked, half of the memory"
+        " that is free. Name a file with fewer rows."
+    )
+
+
+def test_parquet_that_fills_memory_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_files, "memory_left", lambda: 2**30)
+    rows = 10_000_000
+    path = tmp_path / "bomb.parquet"
+    column = pd.Categorical.from_codes([0] * rows, ["x"])
+    pd.DataFrame({"text": column, "label": column}).to_parquet(path)
+    assert path.stat().st_size < 2**17
+    assert refusal(path) == (
+        "data.path='bomb.parquet' cannot be read as parquet: its 10,000,000 rows take about 1.1"
+        " GiB, and there are 1.0 GiB for them, half of the memory that is free. Save the file anew."
+    )
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_brackets_nested_too_deeply_are_told(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    path.write_text('{"text": ' * (suffix == "jsonl") + "[" * 100_000, "utf-8")
+    assert refusal(path) == (
+        f"data.path='deep.{suffix}' cannot be read as {suffix}: its brackets are nested too deeply."
+        " Save the file anew."
+    )
