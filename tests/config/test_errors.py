@@ -182,6 +182,7 @@ def test_an_unknown_key_shows_its_siblings_and_the_nearest(errors: Errors) -> No
 
 
 POSITIVE = "a number above 0"
+EPOCHS = "a number above 0, up to 1000000"
 NOT_NEGATIVE = "a number of 0 or more"
 COUNT = "an integer of 1 or more, below 2147483648"
 SEED = "an integer from 0 to 4294967295"
@@ -227,8 +228,8 @@ NOT_ALLOWED = [
     ("optimizer.warmup_steps=1.5", "1.5", "a count of steps, or a fraction below 1"),
     ("optimizer.warmup_steps=inf", "inf", "a count of steps, or a fraction below 1"),
     ("optimizer.max_grad_norm=-1", "-1.0", NOT_NEGATIVE),
-    ("trainer.num_train_epochs=0", "0.0", POSITIVE),
-    ("trainer.num_train_epochs=inf", "inf", POSITIVE),
+    ("trainer.num_train_epochs=0", "0.0", EPOCHS),
+    ("trainer.num_train_epochs=inf", "inf", EPOCHS),
     ("trainer.max_steps=0", "0", "-1 or an integer above 0 and below 2147483648"),
     ("trainer.per_device_train_batch_size=0", "0", COUNT),
     ("trainer.per_device_eval_batch_size=0", "0", COUNT),

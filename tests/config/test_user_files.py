@@ -94,6 +94,15 @@ def test_options_of_hydras_own_groups_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_options_of_hydras_own_groups_are_not_reached_by_a_detour(tmp_path: Path) -> None:
+    file = tmp_path / "own" / "freeze" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"defaults: [/freeze/../hydra/env/x]\n{MINE}", "utf-8")
+    assert refusal(tmp_path, "hydra/env/x", "x: 1\n").endswith(
+        "is an option of Hydra's own, which cannot be set. Remove it."
+    )
+
+
 def test_an_interpolation_below_the_launcher_does_not_lead_to_code(tmp_path: Path) -> None:
     made = tmp_path / "made"
     typed = [
@@ -240,6 +249,13 @@ def test_a_count_that_no_library_can_count_with_is_told() -> None:
     key = "trainer.per_device_train_batch_size"
     assert messages("freeze=none", f"{key}={10**20}") == (
         f"{key}={10**20} is not allowed. It has to be an integer of 1 or more, below 2147483648.",
+    )
+
+
+def test_epochs_without_end_are_told() -> None:
+    assert messages("freeze=none", "trainer.num_train_epochs=1e300") == (
+        "trainer.num_train_epochs=1e+300 is not allowed. It has to be a number above 0, up to"
+        " 1000000.",
     )
 
 

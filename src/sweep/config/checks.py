@@ -125,7 +125,10 @@ RANGES: dict[str, Check] = {
     ),
     "optimizer.max_grad_norm": _NOT_NEGATIVE,
     "optimizer.layer_decay": (lambda value: 0 < value <= 1, "a number above 0, up to 1"),
-    "trainer.num_train_epochs": _POSITIVE,
+    "trainer.num_train_epochs": (
+        lambda value: 0 < value <= 1_000_000,
+        "a number above 0, up to 1000000",
+    ),
     "trainer.max_steps": (
         lambda value: value == -1 or 1 <= value < 2**31,
         "-1 or an integer above 0 and below 2147483648",

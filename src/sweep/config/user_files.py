@@ -6,6 +6,7 @@ set. Files are looked at one by one as Hydra loads them, before it reads them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,7 @@ def _size_problem(text: str) -> str:
 
 
 def _code_problem(name: str, text: str, content: Any) -> str:
+    name = os.path.normpath(name)  # a defaults list may lead there by way of another group
     is_launcher = name.startswith(LAUNCHERS)
     if name.startswith("hydra/") and not is_launcher:
         return "is an option of Hydra's own, which cannot be set. Remove it."
