@@ -48,7 +48,7 @@ def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, 
     folder = read_records.sweep_folder(names[0], root)
     plan = read_outputs.read_plan(folder)
     gathered = Gathered(folder, plan, read_records.load(names[0], root))
-    return collect.with_state(gathered), folder
+    return collect.with_running_note(gathered), folder
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Names of sweeps -> their runs, from the folders they left and from the MLflow store."""
+"""Read the runs of sweeps by name, from their folders and from the MLflow store."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ NOT_CHOICES = tuple(
         *(each.name for each in fields(SweepSettings)),  # in what older versions wrote
     )
 )
-"""Settings that make no other configuration, each with a dot behind it."""
+"""Settings that do not tell configurations apart; each ends with a dot."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """One sweep or several, read as one."""
+    """One sweep, or several that are read as one."""
 
     folder: Path
-    """Gets the report in `report/`."""
+    """Folder whose `report/` receives the report."""
     plan: Plan
     records: list[Record]
     sweep_ids: list[str] = field(default_factory=list)
-    """Ids of the summary runs, as far as they are known."""
+    """Ids of the known summary runs."""
     notes: list[Remark] = field(default_factory=list)
-    """What to bear in mind of sweeps that are read as one, or that are not over."""
+    """Caveats of sweeps that are read as one, or that have not ended."""
     is_running: bool = False
-    """Whether a sweep among them is at work: what it shows is not its last word."""
+    """True while one of the sweeps is running, so that its results may still change."""
 
     @property
     def settings(self) -> SweepSettings:
-        """How the sweep was asked to compare and report; of several sweeps the newest one's."""
+        """Return the settings for comparing and reporting; of several sweeps, the newest one's."""
         return self.plan.settings or sweep_settings.of_runs(self.records)
 
 
 def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
-    """Read sweeps by their names or folders; without any, the newest.
+    """Read sweeps by their names or folders; without a name, read the newest.
 
     Args:
         names: Names under `root`/sweeps, names of summary runs in the store, or folders.
-        root: As `layout.ROOT`.
-        store: Asked for what is not on disk; None where there is none.
+        root: Folder of all sweeps, as `layout.ROOT`.
+        store: Read for runs that are not on disk; None if there is no store.
 
     Raises:
-        ConfigError: A sweep that nobody knows, or none with any run.
+        ConfigError: A sweep is unknown or has no run, or there is no sweep at all.
     """
     wanted = list(dict.fromkeys(names)) or [path.name for path in newest(root)[:1]]
     if not wanted:
@@ -71,59 +71,60 @@ def gather(names: Sequence[str], root: Path, store: Store | None) -> Gathered:
             f"{root.absolute()}/sweeps holds no sweep. Run one with `python -m sweep`, or name the"
             " folder of one."
         )
-    found = [_one(name, root, store) for name in wanted]
-    empty = [sweep.plan.name for sweep in found if not sweep.records and not sweep.plan.runs]
+    sweeps = [_read_one(name, root, store) for name in wanted]
+    empty = [sweep.plan.name for sweep in sweeps if not sweep.records and not sweep.plan.runs]
     if empty:
         raise ConfigError(f"{', '.join(empty)}: no run of this sweep has left anything.")
-    if len(found) == 1:
-        return found[0]
-    settings, notes = _settings_of_newest(found)
-    merged = rows.unique([record for sweep in found for record in sweep.records])
+    if len(sweeps) == 1:
+        return sweeps[0]
+    settings, notes = _settings_of_newest(sweeps)
+    merged = rows.unique([record for sweep in sweeps for record in sweep.records])
     name_choices(merged)
-    names = [sweep.plan.name for sweep in found]
+    names = [sweep.plan.name for sweep in sweeps]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     return Gathered(
-        RootPaths(root).reports / f"{len(found)}_sweeps_{digest}",
-        replace(_joined([sweep.plan for sweep in found]), settings=settings),
+        RootPaths(root).reports / f"{len(sweeps)}_sweeps_{digest}",
+        replace(_joined([sweep.plan for sweep in sweeps]), settings=settings),
         merged,
-        [sweep_id for sweep in found for sweep_id in sweep.sweep_ids],
-        [*notes, *(note for sweep in found for note in sweep.notes)],
-        any(sweep.is_running for sweep in found),
+        [sweep_id for sweep in sweeps for sweep_id in sweep.sweep_ids],
+        [*notes, *(note for sweep in sweeps for note in sweep.notes)],
+        any(sweep.is_running for sweep in sweeps),
     )
 
 
 def from_address(names: Sequence[str | Path | None], uri: str) -> Gathered:
-    """Read sweeps from the store at an address; the newest in place of None.
+    """Read sweeps from the store at an address; a name of None means the newest.
 
     Raises:
-        ConfigError: There is no such store or sweep.
+        ConfigError: The store or a sweep does not exist.
     """
-    sweeps, found = read_store.sweeps(uri), []
+    summaries, sweeps = read_store.sweeps(uri), []
     for name in names:
         records = read_records.load(name, uri)
-        sweep_id, called = [s for s in sweeps if name is None or str(name) in s][-1]
-        plan = Plan(called, id=sweep_id, settings=stored_settings(uri, sweep_id))
-        found.append(Gathered(Path(), plan, records, [sweep_id]))
-    settings, notes = _settings_of_newest(found)
+        matching = [each for each in summaries if name is None or str(name) in each]
+        sweep_id, sweep_name = matching[-1]
+        plan = Plan(sweep_name, id=sweep_id, settings=stored_settings(uri, sweep_id))
+        sweeps.append(Gathered(Path(), plan, records, [sweep_id]))
+    settings, notes = _settings_of_newest(sweeps)
     return Gathered(
         Path(),
-        replace(_joined([sweep.plan for sweep in found]), settings=settings),
-        [record for sweep in found for record in sweep.records],
-        [sweep_id for sweep in found for sweep_id in sweep.sweep_ids],
+        replace(_joined([sweep.plan for sweep in sweeps]), settings=settings),
+        [record for sweep in sweeps for record in sweep.records],
+        [sweep_id for sweep in sweeps for sweep_id in sweep.sweep_ids],
         notes,
     )
 
 
-def _settings_of_newest(found: Sequence[Gathered]) -> tuple[SweepSettings, list[Remark]]:
-    """Return how the newest sweep was judged, and a word on it where others were otherwise."""
-    newest_sweep = max(found, key=lambda sweep: sweep.plan.began)
-    asked = {repr((s.settings.compare, s.settings.report)) for s in found}
+def _settings_of_newest(sweeps: Sequence[Gathered]) -> tuple[SweepSettings, list[Remark]]:
+    """Return the newest sweep's settings, and a remark if those of other sweeps differ."""
+    newest_sweep = max(sweeps, key=lambda sweep: sweep.plan.began)
+    distinct = {repr((sweep.settings.compare, sweep.settings.report)) for sweep in sweeps}
     note = Remark("warning.settings", {"sweep": newest_sweep.plan.name})
-    return newest_sweep.settings, [note] if len(asked) > 1 else []
+    return newest_sweep.settings, [note] if len(distinct) > 1 else []
 
 
 def newest(root: Path) -> list[Path]:
-    """Folders of sweeps, the newest first."""
+    """Return the folders of sweeps, the newest first."""
     folders = filter(_is_sweep, RootPaths(root).sweeps.glob("*"))
     return sorted(folders, key=read_records.began, reverse=True)
 
@@ -133,9 +134,9 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def name_choices(runs: Sequence[Record]) -> None:
-    """Write into each record's `swept` what differs between sweeps, though none of them swept it.
+    """Add settings that differ between sweeps to each record's `swept`.
 
-    Else runs with other settings would be taken for replicates.
+    Without them, runs with different settings would be taken for replicates.
     """
     flat = [_flat(_config(record)) for record in runs]
     values: dict[str, set[str]] = {}
@@ -155,39 +156,41 @@ def name_choices(runs: Sequence[Record]) -> None:
 
 
 def _scope(record: Record, key: str) -> str:
-    """Settings of a strategy are compared with those of the same strategy alone."""
+    """Return the scope of a setting: those of a strategy are compared within that strategy only."""
     return f"{record.strategy} {key}" if key.startswith("freeze.") else key
 
 
-def _one(name: str, root: Path, store: Store | None) -> Gathered:
+def _read_one(name: str, root: Path, store: Store | None) -> Gathered:
     folders = (RootPaths(root).sweeps / name, Path(name))
     folder = next((f.absolute() for f in folders if _is_sweep(f)), None)
     if folder is None:
         return _from_store(name, root, store)
-    plan, found = read_outputs.read_plan(folder), read_outputs.read_records(folder)
-    sweep_id = plan.id or _id_in(store, plan.name)
-    if store is not None and sweep_id and (not found or plan.missing(found)):
-        known = {record.run_id for record in found}
-        # A run at work stands in its folder before it knows its id; it is no repetition of itself.
-        keys = {record.key for record in found}
-        found += [
-            r for r in _stored(store, sweep_id) if r.run_id not in known and r.key not in keys
+    plan, records = read_outputs.read_plan(folder), read_outputs.read_records(folder)
+    sweep_id = plan.id or _summary_id(store, plan.name)
+    if store is not None and sweep_id and (not records or plan.missing(records)):
+        run_ids = {record.run_id for record in records}
+        # A run writes its folder before it has an id, so it is recognised by its key too.
+        keys = {record.key for record in records}
+        records += [
+            record
+            for record in _stored_records(store, sweep_id)
+            if record.run_id not in run_ids and record.key not in keys
         ]
-    return with_state(Gathered(folder, plan, found, [sweep_id] if sweep_id else []))
+    return with_running_note(Gathered(folder, plan, records, [sweep_id] if sweep_id else []))
 
 
-def with_state(gathered: Gathered) -> Gathered:
-    """Return the same with a note where the sweep of its folder is still at work."""
-    if not liveness.is_alive(gathered.folder):
-        return gathered
-    finished = sum(record.status == "FINISHED" for record in gathered.records)
-    values = {"finished": finished, "planned": max(len(gathered.plan.runs), len(gathered.records))}
+def with_running_note(sweep: Gathered) -> Gathered:
+    """Return the sweep, with a note if it is still running."""
+    if not liveness.is_alive(sweep.folder):
+        return sweep
+    finished = sum(record.status == "FINISHED" for record in sweep.records)
+    values = {"finished": finished, "planned": max(len(sweep.plan.runs), len(sweep.records))}
     note = Remark("warning.running", values)
-    return replace(gathered, notes=[*gathered.notes, note], is_running=True)
+    return replace(sweep, notes=[*sweep.notes, note], is_running=True)
 
 
 def _from_store(name: str, root: Path, store: Store | None) -> Gathered:
-    sweep_id = _id_in(store, name)
+    sweep_id = _summary_id(store, name)
     if store is None or not sweep_id:
         listed = ", ".join(path.name for path in newest(root)[:5]) or "none"
         raise ConfigError(
@@ -198,25 +201,29 @@ def _from_store(name: str, root: Path, store: Store | None) -> Gathered:
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
     folder = RootPaths(root.absolute()).reports / (safe.strip(".") or "sweep")
     plan = Plan(name, id=sweep_id, settings=stored_settings(str(store.uri), sweep_id))
-    return Gathered(folder, plan, _stored(store, sweep_id), [sweep_id])
+    return Gathered(folder, plan, _stored_records(store, sweep_id), [sweep_id])
 
 
 def stored_settings(uri: str, sweep_id: str) -> SweepSettings | None:
-    """Return what the store's copy of sweep.json says; None where there is none."""
+    """Return the settings in the store's copy of sweep.json; None if it has no copy."""
     with tempfile.TemporaryDirectory() as folder:
         fetched = read_store.fetch(uri, sweep_id, [SweepPaths(Path()).plan.name], Path(folder))
         return read_outputs.read_plan(fetched).settings
 
 
-def _id_in(store: Store | None, name: str) -> str:
-    """Id of the summary run of this name or id, the newest if there are several."""
+def _summary_id(store: Store | None, name: str) -> str:
+    """Return the id of the newest summary run with this name or id; empty if there is none."""
     if store is None or store.uri is None:
         return ""
-    found = [key for key, known in read_store.sweeps(store.uri) if name in (key, known)]
-    return found[-1] if found else ""
+    sweep_ids = [
+        sweep_id
+        for sweep_id, sweep_name in read_store.sweeps(store.uri)
+        if name in (sweep_id, sweep_name)
+    ]
+    return sweep_ids[-1] if sweep_ids else ""
 
 
-def _stored(store: Store, sweep_id: str) -> list[Record]:
+def _stored_records(store: Store, sweep_id: str) -> list[Record]:
     try:
         return read_records.load(sweep_id, str(store.uri))
     except ConfigError:
@@ -236,18 +243,18 @@ def _joined(plans: Sequence[Plan]) -> Plan:
 def _config(record: Record) -> Mapping[str, Any]:
     try:
         text = record.paths.config.read_text("utf-8")
-        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for name, value in node.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict):
-            found |= _flat(value, f"{key}.")
+            settings |= _flat(value, f"{key}.")
         elif not f"{key}.".startswith(NOT_CHOICES):
-            found[key] = "null" if value is None else str(value)
-    return found
+            settings[key] = "null" if value is None else str(value)
+    return settings
