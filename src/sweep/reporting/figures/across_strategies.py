@@ -1,6 +1,6 @@
-"""Figures that compare strategies: accuracy against cost, differences, and learning curves.
+"""Draw figures that compare strategies: accuracy against cost, differences, and learning curves.
 
-Shares from 0 to 1 come in and are shown in percent.
+Qualities are given as shares from 0 to 1 and shown in percent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sweep.reporting.figures import svg
 from sweep.reporting.figures.svg import WIDTH, Scale
 
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
-"""Beside a verdict, so that colour alone says nothing."""
+"""Sign beside each verdict, so that no verdict is shown by colour alone."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,30 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A strategy's curve: per step its mean over seeds, and the lowest and the highest."""
+    """A strategy's curve."""
 
     name: str
     index: int
     points: Sequence[tuple[int, float, float, float]]
+    """Step, and the mean, the lowest and the highest value over seeds."""
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Points that no other beats in both: lower cost and higher quality, the cheapest first."""
-    found: list[Point] = []
+    """Return the Pareto front, the cheapest first: no other point is cheaper and better."""
+    best: list[Point] = []
     for point in sorted(points, key=lambda p: (p.x.mean, -p.y.mean)):
-        if not found or point.y.mean > found[-1].y.mean:
-            found.append(point)
-    return found
+        if not best or point.y.mean > best[-1].y.mean:
+            best.append(point)
+    return best
 
 
 def scatter(points: Sequence[Point], titles: tuple[str, str], levels: Mapping[str, float]) -> str:
-    """Quality against a cost on a logarithmic axis, with intervals and the Pareto front.
+    """Draw quality against a cost on a logarithmic axis, with intervals and the Pareto front.
 
     Args:
         points: The strategies; every cost is above 0.
-        titles: Of the two axes, cost first.
-        levels: Baselines by name, drawn as lines across.
+        titles: Titles of the two axes, cost first.
+        levels: Quality of each baseline by name, drawn as horizontal lines.
     """
     height, bottom = 270, 228
     low, high = _focus([p.y for p in points], levels.values())
@@ -70,13 +71,13 @@ def scatter(points: Sequence[Point], titles: tuple[str, str], levels: Mapping[st
 def forest(
     differences: Sequence[Difference], margin: float, words: Mapping[str, str], title: str
 ) -> str:
-    """Differences in points with their intervals; the shaded band is the margin around zero.
+    """Draw a forest plot of differences; the shaded band is the margin around zero.
 
     Args:
-        differences: One row each.
-        margin: As a share, 0.01 for one point.
-        words: Per verdict, the word for it.
-        title: Of the axis.
+        differences: Differences of two strategies, one row each; shown in percentage points.
+        margin: The margin as a share: 0.01 for one point.
+        words: The word for each verdict.
+        title: Title of the axis.
     """
     bottom = 10 + 42 * len(differences)
     reach = max([margin, *(abs(v) for d in differences for v in (d.low, d.high))]) * 100
@@ -106,22 +107,22 @@ def forest(
     return svg.drawing(bottom + 38, *content)
 
 
-def points_text(d: Difference) -> str:
-    """A difference with its interval, in points."""
-    return f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}]"
+def points_text(difference: Difference) -> str:
+    """Format a difference with its interval, in percentage points."""
+    return f"{signed(difference.estimate)} [{signed(difference.low)}, {signed(difference.high)}]"
 
 
 def signed(share: float) -> str:
-    """A share in points with its sign."""
+    """Format a share in percentage points with its sign."""
     return f"{share * 100:+.1f}".replace("-", "−")
 
 
 def learning(lines: Sequence[Line], titles: tuple[str, str], percent: bool) -> str:
-    """A metric over optimizer steps; bands reach from the lowest to the highest seed.
+    """Draw a metric over optimizer steps; bands reach from the lowest to the highest seed.
 
     Args:
-        lines: One per strategy, each with a point or more.
-        titles: Of the two axes, steps first.
+        lines: One line per strategy, each with at least one point.
+        titles: Titles of the two axes, steps first.
         percent: Show values times 100.
     """
     height, bottom, factor = 240, 198, 100 if percent else 1
@@ -146,81 +147,81 @@ def learning(lines: Sequence[Line], titles: tuple[str, str], percent: bool) -> s
 
 
 def _focus(intervals: Sequence[Interval], levels: Iterable[float]) -> tuple[float, float]:
-    """Ends of the quality axis: few seeds have intervals too wide to leave room for the means."""
+    """Return the ends of the quality axis, without the far ends of the intervals of few seeds."""
     means = [i.mean for i in intervals]
     reach = max((max(means) - min(means)) * 1.5, 0.03)
     ends = [v for i in intervals for v in (i.low, i.high) if v is not None]
-    kept = [v for v in ends if min(means) - reach <= v <= max(means) + reach]
-    low, high = svg.spread([*means, *kept, *sorted(levels)[-1:]])  # of baselines, the highest
-    if len(kept) < len(ends):
+    near = [v for v in ends if min(means) - reach <= v <= max(means) + reach]
+    low, high = svg.spread([*means, *near, *sorted(levels)[-1:]])  # of baselines, the highest
+    if len(near) < len(ends):
         low, high = min(low, min(means) - reach), max(high, max(means) + reach)
     return max(low, 0.0) * 100, min(high, 1.0) * 100
 
 
 def _left_axis(y: Scale, x: float) -> list[str]:
-    found = []
+    content = []
     for tick in y.ticks(5):
-        found += [
+        content += [
             svg.line(x, y(tick), WIDTH - 12, y(tick), "grid"),
             svg.text(x - 6, y(tick) + 4, svg.compact(round(tick, 6)), "tick", "end"),
         ]
-    return found
+    return content
 
 
 def _bottom_axis(x: Scale, top: float, title: str, signed: bool = False) -> list[str]:
-    found = [svg.line(x.start, top, x.end, top, "axis")]
+    content = [svg.line(x.start, top, x.end, top, "axis")]
     for tick in x.ticks(5):
         label = svg.compact(round(tick, 9)).replace("-", "−")
         label = f"+{label}" if signed and tick > 0 else label
-        found += [
+        content += [
             svg.line(x(tick), top, x(tick), top + 4, "axis"),
             svg.text(x(tick), top + 16, label, "tick", "middle"),
         ]
-    return [*found, svg.text((x.start + x.end) / 2, top + 33, title, "", "middle")]
+    return [*content, svg.text((x.start + x.end) / 2, top + 33, title, "", "middle")]
 
 
 def _steps(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A staircase: what can be had for a cost stays until something better can be had."""
-    found = list(corners[:1])
+    """Return the corners of a staircase: a quality holds until a higher cost buys a better one."""
+    stairs = list(corners[:1])
     for (_, before), (x, y) in zip(corners, corners[1:], strict=False):
-        found += [(x, before), (x, y)]
-    return found
+        stairs += [(x, before), (x, y)]
+    return stairs
 
 
-def _whiskers(p: Point, x: Scale, y: Scale) -> list[str]:
-    class_, found = f"whisker {svg.series(p.index)}", []
-    if p.y.low is not None and p.y.high is not None:
-        at = x(p.x.mean)
-        found.append(svg.line(at, y(p.y.low * 100), at, y(p.y.high * 100), class_))
-    if p.x.low is not None and p.x.high is not None and p.x.high > p.x.low:
-        at = y(p.y.mean * 100)
-        found.append(svg.line(x(p.x.low), at, x(p.x.high), at, class_))
-    return found
+def _whiskers(point: Point, x: Scale, y: Scale) -> list[str]:
+    class_, lines = f"whisker {svg.series(point.index)}", []
+    if point.y.low is not None and point.y.high is not None:
+        at = x(point.x.mean)
+        lines.append(svg.line(at, y(point.y.low * 100), at, y(point.y.high * 100), class_))
+    if point.x.low is not None and point.x.high is not None and point.x.high > point.x.low:
+        at = y(point.y.mean * 100)
+        lines.append(svg.line(x(point.x.low), at, x(point.x.high), at, class_))
+    return lines
 
 
-def _marked(p: Point, x: Scale, y: Scale) -> str:
-    about = f"{p.name}: {p.y.mean * 100:.1f} %, {svg.compact(p.x.mean)}"
-    return svg.mark(p.index, x(p.x.mean), y(p.y.mean * 100), about)
+def _marked(point: Point, x: Scale, y: Scale) -> str:
+    about = f"{point.name}: {point.y.mean * 100:.1f} %, {svg.compact(point.x.mean)}"
+    return svg.mark(point.index, x(point.x.mean), y(point.y.mean * 100), about)
 
 
 def _labels(
-    levels: Mapping[str, float], places: Sequence[tuple[str, float, float]], bottom: float
+    levels: Mapping[str, float], marks: Sequence[tuple[str, float, float]], bottom: float
 ) -> list[str]:
-    """Names beside lines and marks, where there is room; the legend names the others."""
-    taken = [(x - 6, y - 6, x + 6, y + 6) for _, x, y in places]
-    found = []
+    """Draw names beside lines and marks where they fit; the legend names the others."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for _, x, y in marks]
+    labels = []
     for name, at in levels.items():
         short = svg.shorten(name, 32)
-        width = svg.room(short)
+        width = svg.text_width(short)
         for left, base in ((WIDTH - 12 - width, at - 4), (44, at - 4), (44, at + 12)):
             box = (left, base - 10, left + width, base + 3)
             if box[3] <= bottom and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                found.append(svg.text(left, base, short, "halo faint"))
+                labels.append(svg.text(left, base, short, "halo faint"))
                 break
-    for name, x, y in places:
+    for name, x, y in marks:
         short = svg.shorten(name, 18)
-        width = svg.room(short)
+        width = svg.text_width(short)
         for left, base, anchor in (
             (x + 9, y + 4, "start"),
             (x - 9 - width, y + 4, "end"),
@@ -232,9 +233,9 @@ def _labels(
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 at = {"start": left, "middle": x, "end": x - 9}[anchor]
-                found.append(svg.text(at, base, short, "halo", anchor))
+                labels.append(svg.text(at, base, short, "halo", anchor))
                 break
-    return found
+    return labels
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

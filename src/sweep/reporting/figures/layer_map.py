@@ -1,4 +1,4 @@
-"""Tensors of a model -> a picture of which train: one row per layer, one cell per tensor."""
+"""Arrange the tensors of a model as a map of what trains: a row per layer, a cell per tensor."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from sweep.strategies import adapters
 
 HEAD, EMBEDDINGS = "head", "embeddings"
 TRAINED, FROZEN, ADAPTED = "trained", "frozen", "adapted"
-"""State of a tensor: trains, does not, or does not but has a small adapter that does."""
+"""State of a tensor: it trains, it is frozen, or it is frozen but has an adapter that trains."""
 Tensors = Sequence[Mapping[str, Any]]
 ABOVE = sys.maxsize
-"""A depth above all layers, where nobody has counted them."""
+"""Depth above all layers, where their number is unknown."""
 
 
 @dataclass(frozen=True)
 class LayerMap:
-    """States of all tensors, the head first and the embeddings last."""
+    """The states of all tensors, the head first and the embeddings last."""
 
     rows: tuple[tuple[str, tuple[str, ...]], ...]
-    """Per row its name, which for a layer is its number from 1, and the state of each tensor."""
+    """Name of each row (of a layer, its number from 1) and the state of each of its tensors."""
     groups: tuple[tuple[str, int], ...]
-    """Names over the cells of a layer, each with how many cells it spans."""
+    """Headings of the cells of a layer, each with the number of cells that it spans."""
 
     @property
     def layers(self) -> int:
-        """How many layers there are."""
         return sum(name.isdigit() for name, _ in self.rows)
 
     @property
     def passed(self) -> int:
-        """How many layers gradients have to pass through."""
+        """Return the number of layers that gradients have to pass through."""
         touched = [name for name, states in self.rows if set(states) - {FROZEN}]
         if EMBEDDINGS in touched:
             return self.layers
@@ -43,15 +42,15 @@ class LayerMap:
 
 
 def layer_map(tensors: Tensors) -> LayerMap:
-    """Arrange the tensors of freeze.json by where they stand in the model."""
-    kept = [t for t in tensors if not adapters.is_unused_copy(t["name"])]
+    """Arrange the tensors of freeze.json by their depth in the model."""
+    used = [t for t in tensors if not adapters.is_unused_copy(t["name"])]
     base, adapted = {}, set()
-    for tensor in kept:
+    for tensor in used:
         name = adapters.original_name(tensor["name"])
         if adapters.is_adapter(tensor["name"]):
             adapted.add(name.removesuffix(".weight"))
         else:
-            base[name] = {**_by_name(name, tensor), **tensor}
+            base[name] = {**_position_by_name(name, tensor), **tensor}
     top = max((tensor["depth"] for tensor in base.values()), default=0)
     rows: dict[str, list[tuple[str, str]]] = {}
     for name, tensor in base.items():
@@ -68,8 +67,8 @@ def layer_map(tensors: Tensors) -> LayerMap:
     )
 
 
-def _by_name(name: str, tensor: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a tensor stands, guessed: freeze.json of versions up to 0.1.0 does not say it."""
+def _position_by_name(name: str, tensor: Mapping[str, Any]) -> dict[str, Any]:
+    """Guess the depth of a tensor from its name: freeze.json up to version 0.1.0 lacks it."""
     layer = re.search(r"\.(\d+)\.", name)
     depth = int(layer[1]) + 1 if layer else 0 if "embed" in name else ABOVE
     return {"depth": depth, "head": str(tensor.get("decided_by")).startswith(HEAD)}

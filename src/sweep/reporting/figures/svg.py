@@ -1,7 +1,7 @@
-"""Marks, scales and axes as SVG text; colours come from style classes, so that a page decides them.
+"""Write marks, scales and axes as SVG; colours come from style classes, so the page sets them.
 
-Every text and attribute is escaped here. Figures are drawn for a column of `WIDTH` units, which is
-about what a phone shows, so that their letters stay readable there.
+Every text and attribute is escaped in this module. Figures are `WIDTH` units wide, about the width
+of a phone, so that their letters stay readable there.
 """
 
 from __future__ import annotations
@@ -17,55 +17,52 @@ from sweep.base.characters import visible
 WIDTH = 340
 """Width of every figure; its units are pixels on a phone."""
 COLOURS = 8
-"""Strategies from the ninth on repeat the colours, with other marks and dashes."""
+"""Number of colours; strategies from the ninth on repeat them with other marks and dashes."""
 DASHES = ("", "6 3", "2 2", "8 3 2 3")
 
 
 def tag(name: str, *children: str, **attributes: object) -> str:
-    """An element; children are SVG already, attributes that are None are left out."""
-    found = "".join(
+    """Return an element; children must be SVG, and attributes that are None are left out."""
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return f"<{name}{found}>{''.join(children)}</{name}>"
+    return f"<{name}{written}>{''.join(children)}</{name}>"
 
 
 def escape(content: str) -> str:
-    """Text or attribute: XML has no letters for control characters."""
+    """Escape a text or attribute; control characters, which XML forbids, become visible signs."""
     return html.escape(visible(content))
 
 
 def text(x: float, y: float, content: str, class_: str = "", anchor: str = "start") -> str:
-    """A text; right-to-left scripts keep their own order."""
+    """Return a text element; the content is escaped."""
     return tag("text", escape(content), x=x, y=y, class_=class_ or None, text_anchor=anchor)
 
 
 def title(content: str) -> str:
-    """What a pointer that rests on the mark shows."""
+    """Return a title element, which browsers show as a tooltip."""
     return tag("title", escape(content))
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
-    """A straight line."""
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
 def path(points: Sequence[tuple[float, float]], class_: str, dash: str = "") -> str:
-    """A polyline."""
     steps = " ".join(f"{_plain(x)},{_plain(y)}" for x, y in points)
     return tag("polyline", points=steps, class_=class_, stroke_dasharray=dash or None)
 
 
 def area(points: Sequence[tuple[float, float]], class_: str) -> str:
-    """A filled polygon."""
     return tag(
         "polygon", points=" ".join(f"{_plain(x)},{_plain(y)}" for x, y in points), class_=class_
     )
 
 
 def mark(index: int, x: float, y: float, about: str = "", size: float = 5) -> str:
-    """The mark of the strategy with this index: colour and shape differ, so either tells it."""
+    """Return the mark of a strategy; its colour and its shape each identify the strategy."""
     shapes: tuple[list[tuple[float, float]], ...] = (
         [],
         [(-1, -1), (1, -1), (1, 1), (-1, 1)],
@@ -82,17 +79,17 @@ def mark(index: int, x: float, y: float, about: str = "", size: float = 5) -> st
 
 
 def series(index: int) -> str:
-    """The class that gives a strategy its colour."""
+    """Return the style class that gives a strategy its colour."""
     return f"s{index % COLOURS}"
 
 
 def dash(index: int) -> str:
-    """Dashes of a strategy's line: solid for the first eight."""
+    """Return the dashes of a strategy's line; empty (solid) for the first eight."""
     return DASHES[index // COLOURS % len(DASHES)]
 
 
 def drawing(height: float, *content: str, width: float = WIDTH) -> str:
-    """The whole figure, without a size of its own; whoever shows it adds a name for it."""
+    """Return the whole figure, without a fixed size; the caller adds an accessible name."""
     return tag(
         "svg",
         *content,
@@ -103,7 +100,7 @@ def drawing(height: float, *content: str, width: float = WIDTH) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values to positions; what lies outside is drawn at the edge."""
+    """Map values to positions; values outside are clamped to the ends."""
 
     low: float
     high: float
@@ -118,11 +115,11 @@ class Scale:
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values within the scale."""
+        """Return about `count` round values within the scale."""
         if self.log:
-            found = _log_ticks(self.low, self.high, count)
-            if len(found) > 2:
-                return found
+            ticks = _log_ticks(self.low, self.high, count)
+            if len(ticks) > 2:
+                return ticks
         step = _nice((self.high - self.low) / max(count - 1, 1))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
@@ -130,7 +127,7 @@ class Scale:
 
 
 def spread(values: Sequence[float], log: bool = False, room: float = 0.08) -> tuple[float, float]:
-    """Ends of an axis that holds all values with some room at both sides."""
+    """Return the ends of an axis that holds all values with some room on both sides."""
     low, high = min(values), max(values)
     if log:
         factor = max((high / low) ** room, 1.15)
@@ -140,7 +137,7 @@ def spread(values: Sequence[float], log: bool = False, room: float = 0.08) -> tu
 
 
 def compact(value: float) -> str:
-    """A number in few characters: 950, 3.7k, 22.7M."""
+    """Format a number in few characters: 950, 3.7k, 22.7M."""
     for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{unit}"
@@ -148,21 +145,21 @@ def compact(value: float) -> str:
 
 
 def shorten(content: str, width: int) -> str:
-    """A text cut to a width in Latin letters; wide letters count twice, marks on them nothing."""
+    """Cut a text to a width in Latin letters; wide letters count twice, combining marks zero."""
     content, used = " ".join(content.split()), 0
     for position, letter in enumerate(content):
-        used += _columns(letter)
+        used += _letter_width(letter)
         if used > width:
             return content[: max(position - 1, 1)].rstrip("\u200d\ufe0f ") + "…"
     return content
 
 
-def room(content: str) -> float:
-    """About how wide a text is at the size of labels."""
-    return 6.3 * sum(_columns(letter) for letter in content)
+def text_width(content: str) -> float:
+    """Estimate the width of a text in units, at the size of labels."""
+    return 6.3 * sum(_letter_width(letter) for letter in content)
 
 
-def _columns(letter: str) -> int:
+def _letter_width(letter: str) -> int:
     if unicodedata.combining(letter) or letter in "\u200d\ufe0f":
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
@@ -171,10 +168,10 @@ def _columns(letter: str) -> int:
 def _log_ticks(low: float, high: float, count: int) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
-        if len(found) <= count:
+        ticks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+        if len(ticks) <= count:
             break
-    return found[:: max(1, math.ceil(len(found) / count))]
+    return ticks[:: max(1, math.ceil(len(ticks) / count))]
 
 
 def _nice(step: float) -> float:
