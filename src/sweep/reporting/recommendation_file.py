@@ -9,24 +9,24 @@ from typing import Any
 from sweep.comparison.results import BaselineTest, Comparison, Difference, Row
 
 
-def to_json(found: Comparison) -> str:
-    """Content of recommendation.json; remarks are in English."""
-    groups = {group: vars(choice) for group, choice in found.recommendations.items()}
+def to_json(comparison: Comparison) -> str:
+    """Return the content of recommendation.json; its remarks are in English."""
+    groups = {group: vars(choice) for group, choice in comparison.recommendations.items()}
     content: dict[str, Any] = {
-        "verdict": [*map(str, found.unbeaten.values())],
-        "recommended": found.recommendation.strategy if found.recommendation else None,
+        "verdict": [*map(str, comparison.unbeaten.values())],
+        "recommended": comparison.recommendation.strategy if comparison.recommendation else None,
         "recommendations": groups,
-        "metric": found.metric,
-        "margin": found.margin,
-        "confidence": found.confidence,
-        "choice": found.choice,
-        "strategies": [_strategy(row, found) for row in found.chosen],
-        "differences": [_difference(d) for d in found.differences],
-        "baselines": [{"name": b.name, "metrics": b.metrics} for b in found.baselines],
-        "against_baselines": {g: _test(test) for g, test in found.against_baselines.items()},
-        "learnt_nothing": found.learnt_nothing,
-        "runs_that_learnt_nothing": found.failed_to_learn,
-        "warnings": found.warnings,
+        "metric": comparison.metric,
+        "margin": comparison.margin,
+        "confidence": comparison.confidence,
+        "choice": comparison.choice,
+        "strategies": [_strategy(row, comparison) for row in comparison.chosen],
+        "differences": [_difference(d) for d in comparison.differences],
+        "baselines": [{"name": b.name, "metrics": b.metrics} for b in comparison.baselines],
+        "against_baselines": {g: _test(test) for g, test in comparison.against_baselines.items()},
+        "learnt_nothing": comparison.learnt_nothing,
+        "runs_that_learnt_nothing": comparison.failed_to_learn,
+        "warnings": comparison.warnings,
     }
     return json.dumps(content, indent=1, ensure_ascii=False, default=str)
 
@@ -42,7 +42,7 @@ def _test(test: BaselineTest) -> dict[str, Any]:
     return {**asdict(test), "baseline": test.baseline.name}
 
 
-def _strategy(row: Row, found: Comparison) -> dict[str, Any]:
+def _strategy(row: Row, comparison: Comparison) -> dict[str, Any]:
     return {
         "strategy": row.strategy,
         "group": row.group,
@@ -50,6 +50,6 @@ def _strategy(row: Row, found: Comparison) -> dict[str, Any]:
         "trains": row.trains,
         "seeds": row.finished,
         "metrics": {name: asdict(value) for name, value in row.metrics.items()},
-        "why": found.reasons.get(row.label, ""),
-        "when": found.uses.get(row.label, ""),
+        "why": comparison.reasons.get(row.label, ""),
+        "when": comparison.uses.get(row.label, ""),
     }
