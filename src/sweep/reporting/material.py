@@ -1,4 +1,4 @@
-"""What a page is made of: tables, figures, and the material they are drawn from."""
+"""Define the tables and figures of a report page, and the material that they are made from."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from sweep.strategies.description import describe
 from sweep.tracking.tags import Tag
 
 MOST_ROWS = 200
-"""More rows than this help nobody on a page; summary.csv has them all."""
+"""Rows that a table on the page shows; summary.csv has all of them."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell; `sort` is its place when a column is sorted, by default its text."""
+    """One cell of a table; a column is sorted by `sort`, or by `text` where that is None."""
 
     text: str
     sort: float | str | None = None
     index: int | None = None
-    """Strategy whose mark stands before the text."""
+    """Index of the strategy whose mark precedes the text."""
     tone: str = ""
-    """Class for its looks."""
+    """CSS class of the cell."""
     extra: str = ""
-    """Said more quietly behind the text: an interval."""
+    """Fainter text that follows, such as an interval."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `titles` that start with # head columns of numbers."""
+    """A table; a title that starts with # heads a column of numbers."""
 
     caption: str
     titles: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     feet: Sequence[Sequence[Cell]] = ()
-    """Rows that stay below when the others are sorted."""
+    """Rows that stay at the bottom when the others are sorted."""
     sortable: bool = True
     more: int = 0
-    """Rows that were left out."""
+    """Number of rows that were left out."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with its name, a text that says the same, and its numbers."""
+    """A drawing with its name, an equivalent text, and its numbers as a table."""
 
     name: str
-    """Of its file, and its id on the page."""
+    """Stem of its file name, and its id on the page."""
     title: str
     about: str
     drawing: str
@@ -64,59 +64,66 @@ class Figure:
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is made of."""
+    """Everything that a report is made from."""
 
     comparison: Comparison
     records: Sequence[Record]
     plan: Plan
     say: Words
     texts: Mapping[str, str] = field(default_factory=dict)
-    """Text per id of the reported split, as far as they may and can be shown."""
+    """Text per id of the reported split; empty if texts may not or cannot be shown."""
     examples: int = 8
-    """How many texts are shown of each kind."""
+    """Number of texts that are shown of each kind."""
 
     @cached_property
     def order(self) -> dict[str, int]:
-        """Number of each strategy, which gives it its colour and mark."""
+        """Return the index of each strategy, which determines its colour and mark."""
         labels = dict.fromkeys(row.label for row in self.comparison.rows)
         return {label: index for index, label in enumerate(labels)}
 
     @cached_property
     def metric(self) -> str:
-        """The words for what is compared, such as `test accuracy`."""
+        """Return the words for the compared metric, such as `test accuracy`."""
         return self.say.tell(recommend.metric_name(self.comparison.metric))
 
     @cached_property
     def trains(self) -> dict[str, str]:
-        """Per strategy, what trains; in English where no run has kept its configuration."""
+        """Return per strategy what trains; in English where no run left its configuration."""
         rows = {row.label: row for row in (*self.comparison.rows, *self.comparison.chosen)}
         return {label: self._trains(row) for label, row in rows.items()}
 
     def _trains(self, row: Row) -> str:
-        known = (found for record in row.records if (found := read_outputs.settings(record)))
-        cfg = next(known, None)
+        configs = (saved for record in row.records if (saved := read_outputs.settings(record)))
+        cfg = next(configs, None)
         return self.say.tell(describe(cfg.freeze)) if cfg else row.trains or "–"
 
     @cached_property
     def maps(self) -> dict[str, layer_map.LayerMap]:
-        """Per strategy, what trains."""
+        """Return the layer map of each strategy whose tensors are recorded."""
         rows = self.comparison.chosen or self.comparison.rows
-        found = {row.label: read_outputs.tensors(row.records) for row in rows}
-        return {name: layer_map.layer_map(tensors) for name, tensors in found.items() if tensors}
+        by_strategy = {row.label: read_outputs.tensors(row.records) for row in rows}
+        return {
+            name: layer_map.layer_map(tensors) for name, tensors in by_strategy.items() if tensors
+        }
 
     @cached_property
     def predictions(self) -> dict[str, list[Predictions]]:
-        """Per chosen strategy, the predictions of its finished runs."""
+        """Return per chosen strategy the predictions of its finished runs."""
         ids: dict[str, list[str]] = {}
-        found = {
+        by_strategy = {
             row.label: [self._predictions(r, ids) for r in row.records if r.status == "FINISHED"]
             for row in self.comparison.chosen
         }
-        kept = {name: [p for p in runs if p.ids] for name, runs in found.items()}
-        return {name: runs for name, runs in kept.items() if runs}
+        usable = {name: [p for p in runs if p.ids] for name, runs in by_strategy.items()}
+        return {name: runs for name, runs in usable.items() if runs}
 
     def _predictions(self, record: Record, ids: dict[str, list[str]]) -> Predictions:
-        """Of one run, with the ids of the file as it is now, else of the first run on its data."""
+        """Return a run's predictions with the ids of the file now, or of the first run on its data.
+
+        Args:
+            record: The run.
+            ids: Ids per fingerprint of the data; those of a new fingerprint are added.
+        """
         run, data = read_outputs.predictions(record), record.tags.get(Tag.DATA_FINGERPRINT)
         if data is None:
             return run
@@ -124,34 +131,34 @@ class Material:
         return replace(run, ids=known) if len(known) == len(run.ids) else run
 
     @property
-    def ranked(self) -> list[Row]:
-        """Chosen rows that have a score, the best first."""
-        return sentences.ranked(self.comparison)
+    def ranked_rows(self) -> list[Row]:
+        """Return the chosen rows that have a score, the best first."""
+        return sentences.ranked_rows(self.comparison)
 
     def best(self, row: Row) -> Row | None:
-        """The best of the row's group."""
-        return next((other for other in self.ranked if other.group == row.group), None)
+        """Return the best row of the row's group; None if no row has a score."""
+        return next((other for other in self.ranked_rows if other.group == row.group), None)
 
     def name(self, row: Row) -> Cell:
-        """The strategy's name with its mark."""
+        """Return a cell with the strategy's name and mark."""
         return Cell(row.label, index=self.order[row.label])
 
 
-def number(found: Interval | None, form: str, scale: float = 1.0, brackets: bool = True) -> Cell:
-    """A mean with its interval; a dash where there is none."""
-    if found is None:
+def number(interval: Interval | None, form: str, scale: float = 1.0, brackets: bool = True) -> Cell:
+    """Return a cell with a mean and its interval; a dash for None."""
+    if interval is None:
         return Cell("–", sort=float("-inf"))
-    value = format(found.mean * scale, form)
-    ends = sentences.range_text(found, scale, form.removeprefix("+")) if brackets else ""
-    return Cell(value, sort=found.mean, extra=ends)
+    value = format(interval.mean * scale, form)
+    ends = sentences.range_text(interval, scale, form.removeprefix("+")) if brackets else ""
+    return Cell(value, sort=interval.mean, extra=ends)
 
 
 def majority(runs: Sequence[Predictions]) -> dict[str, tuple[str, str]]:
-    """Per text, its label and what most runs predict."""
+    """Return per text id its label and the prediction of most runs."""
     votes: dict[str, Counter[str]] = {}
     labels: dict[str, str] = {}
     for run in runs:
         for text, label, prediction in zip(run.ids, run.labels, run.predictions, strict=True):
             votes.setdefault(text, Counter())[prediction] += 1
             labels[text] = label
-    return {text: (labels[text], found.most_common(1)[0][0]) for text, found in votes.items()}
+    return {text: (labels[text], counts.most_common(1)[0][0]) for text, counts in votes.items()}

@@ -1,4 +1,4 @@
-"""Sections -> report/index.html, one file that needs no other, and its figures as files."""
+"""Write report/index.html, which needs no other file, and its figures as SVG files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LATER_IDS = ("spent", "when", "failed", "world")
 
 
 def build(folder: Path, material: Material) -> Path:
-    """Write index.html and the figures; returns the page's path.
+    """Write index.html and the figures, and return the path of the page.
 
     Args:
-        folder: Of the report; made if it is not there.
-        material: What is known of the sweep.
+        folder: Folder of the report; created if missing, and old figures in it are deleted.
+        material: The sweep's comparison, records and plan.
     """
     folder.mkdir(parents=True, exist_ok=True)
     context, paths = _context(material), ReportPaths(folder)
@@ -40,41 +40,40 @@ def build(folder: Path, material: Material) -> Path:
     return paths.page
 
 
-def _context(m: Material) -> dict[str, Any]:
-    """What the template shows."""
-    say, found = m.say, m.comparison
-    missing = m.plan.missing(m.records)
-    forests, pairs = strategy_sections.difference_figures(m), strategy_sections.pair_table(m)
+def _context(material: Material) -> dict[str, Any]:
+    """Return the variables of the template."""
+    say, comparison = material.say, material.comparison
+    missing = material.plan.missing(material.records)
     context = {
-        "name": m.plan.name,
-        "started": m.plan.started[:16].replace("T", " "),
-        "finished": sum(r.status == "FINISHED" for r in m.records),
-        "planned": max(len(m.plan.runs), len(m.records) + len(missing)),
-        "verdict": sentences.verdict(found, say, len(missing)),
-        "facts": _facts(m),
-        "warnings": found.warnings,
-        "rules": _rules(m),
-        "strategies": strategy_sections.strategy_table(m),
-        "configurations": strategy_sections.configuration_table(m),
-        "costs": strategy_sections.cost_figures(m),
-        "differences": forests,
-        "pairs": pairs,
-        "margin": say.tell(recommend.points(found.margin)),
-        "confidence": sentences.percent_word(found),
-        "learning": strategy_sections.learning_figures(m),
-        "classes": detail_sections.class_figures(m),
-        "class_names": detail_sections.class_names(m),
-        "disagreement": detail_sections.disagreement(m),
-        "no_texts": detail_sections.why_no_texts(m),
-        "maps": detail_sections.map_figures(m),
-        "trains": m.trains,
-        "spent": strategy_sections.spent_figures(m),
-        "spent_table": strategy_sections.spent_table(m),
-        "when": strategy_sections.when_table(m),
-        "failed": detail_sections.failed_table(m),
-        "failures": detail_sections.failures(m),
-        "world": detail_sections.world_table(m),
-        "notes": detail_sections.notes(m),
+        "name": material.plan.name,
+        "started": material.plan.started[:16].replace("T", " "),
+        "finished": sum(r.status == "FINISHED" for r in material.records),
+        "planned": max(len(material.plan.runs), len(material.records) + len(missing)),
+        "verdict": sentences.verdict(comparison, say, len(missing)),
+        "facts": _facts(material),
+        "warnings": comparison.warnings,
+        "rules": _rules(material),
+        "strategies": strategy_sections.strategy_table(material),
+        "configurations": strategy_sections.configuration_table(material),
+        "costs": strategy_sections.cost_figures(material),
+        "differences": strategy_sections.difference_figures(material),
+        "pairs": strategy_sections.pair_table(material),
+        "margin": say.tell(recommend.points(comparison.margin)),
+        "confidence": sentences.percent_word(comparison),
+        "learning": strategy_sections.learning_figures(material),
+        "classes": detail_sections.class_figures(material),
+        "class_names": detail_sections.class_names(material),
+        "disagreement": detail_sections.disagreement(material),
+        "no_texts": detail_sections.missing_texts_reason(material),
+        "maps": detail_sections.map_figures(material),
+        "trains": material.trains,
+        "spent": strategy_sections.spent_figures(material),
+        "spent_table": strategy_sections.spent_table(material),
+        "when": strategy_sections.when_table(material),
+        "failed": detail_sections.failed_table(material),
+        "failures": detail_sections.failures(material),
+        "world": detail_sections.world_table(material),
+        "notes": detail_sections.notes(material),
     }
     ids = [i for i in IDS if i != "costs" or context["costs"]]
     titles = {"strategies": "table"}
@@ -82,17 +81,18 @@ def _context(m: Material) -> dict[str, Any]:
     return context
 
 
-def _facts(m: Material) -> list[tuple[str, Cell]]:
-    """Numbers of what is recommended, to be seen at a glance."""
-    if len(sentences.groups(m.comparison)) != 1:
+def _facts(material: Material) -> list[tuple[str, Cell]]:
+    """Return the key numbers of the recommended strategy; empty for several groups."""
+    ranked = material.ranked_rows
+    if not ranked or len(sentences.groups(material.comparison)) != 1:
         return []
-    row = sentences.recommended(m.comparison, m.ranked[0].group) if m.ranked else None
+    row = sentences.recommended_row(material.comparison, ranked[0].group)
     if row is None:
         return []
-    metrics, say = row.metrics, m.say
+    metrics, say = row.metrics, material.say
     known = [
-        (say("verdict.recommended"), m.name(row)),
-        (m.metric + ", %", number(metrics.get(m.comparison.metric), ".1f", 100)),
+        (say("verdict.recommended"), material.name(row)),
+        (material.metric + ", %", number(metrics.get(material.comparison.metric), ".1f", 100)),
         (say("table.time"), number(metrics.get("train_runtime_s"), ",.1f")),
         (say("table.memory"), number(metrics.get("peak_memory_mib"), ",.0f")),
         (
@@ -103,24 +103,25 @@ def _facts(m: Material) -> list[tuple[str, Cell]]:
     return [fact for fact in known if fact[1].text != "–"]
 
 
-def _rules(m: Material) -> list[str]:
-    """The rule of the recommendation and the tuning behind it."""
-    found = m.comparison
-    known = [*found.recommendations.values(), found.recommendation]
-    rules = [m.say.tell(text) for text in (*(r.rule for r in known if r), found.choice)]
-    budgets = ", ".join(f"{name} {count}" for name, count in found.budgets.items())
-    tuned = m.say("verdict.budgets", list=budgets) if set(found.budgets.values()) - {1} else ""
-    return [text for text in (*dict.fromkeys(rules), tuned) if text]
+def _rules(material: Material) -> list[str]:
+    """Return the sentences on the rule of the recommendation and the tuning."""
+    comparison = material.comparison
+    known = [*comparison.recommendations.values(), comparison.recommendation]
+    rules = [material.say.tell(text) for text in (*(r.rule for r in known if r), comparison.choice)]
+    if set(comparison.budgets.values()) - {1}:
+        budgets = ", ".join(f"{name} {count}" for name, count in comparison.budgets.items())
+        rules.append(material.say("verdict.budgets", list=budgets))
+    return [text for text in dict.fromkeys(rules) if text]
 
 
 def _figures(context: dict[str, Any]) -> list[Figure]:
     keys = ("costs", "differences", "learning", "classes", "maps", "spent")
-    found = [figure for key in keys for figure in context[key]]
+    figures = [figure for key in keys for figure in context[key]]
     disagreement = context["disagreement"]
-    return [*found, *([disagreement.figure] if disagreement else [])]
+    return [*figures, *([disagreement.figure] if disagreement else [])]
 
 
-def _render(m: Material, context: dict[str, Any]) -> str:
+def _render(material: Material, context: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -129,11 +130,11 @@ def _render(m: Material, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"say": m.say, "mark": _mark, "show": _inline}
+    environment.globals |= {"say": material.say, "mark": _mark, "show": _inline}
     style, script = _style(), (TEMPLATES / "page.js").read_text("utf-8")
     return environment.get_template("index.html.j2").render(
         **context,
-        order=m.order,
+        order=material.order,
         style=Markup(style),
         script=Markup(script),
         policy=Markup(_policy(style, script)),
@@ -142,7 +143,7 @@ def _render(m: Material, context: dict[str, Any]) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may be fetched, and no script or style runs but the two that are part of the page."""
+    """Return a content policy that forbids fetching and allows only the given style and script."""
     hashes = [
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in (style, script)
@@ -167,13 +168,13 @@ def _mark(index: int) -> Markup:
 
 
 def _inline(figure: Figure) -> Markup:
-    """The drawing for the page, with a text that says the same for those who cannot see it."""
+    """Return the drawing for the page, with an equivalent text for screen readers."""
     name = svg.escape(f"{figure.title}. {figure.about}")
     return Markup(figure.drawing.replace("<svg", f'<svg role="img" aria-label="{name}"', 1))
 
 
 def _standalone(figure: Figure) -> str:
-    """The drawing as a file of its own, on white."""
+    """Return the drawing as a complete SVG file on white."""
     light, style = ((TEMPLATES / f"{name}.css").read_text("utf-8") for name in ("light", "figure"))
     head = f"<title>{svg.escape(figure.title)}</title><desc>{svg.escape(figure.about)}</desc>"
     paper = '<rect width="100%" height="100%" fill="#fff"/>'

@@ -1,4 +1,4 @@
-"""A comparison -> the report on disk, and what MLflow shows of it."""
+"""Write the report of a comparison to disk, and its metrics and notes to MLflow."""
 
 from __future__ import annotations
 
@@ -21,33 +21,37 @@ from sweep.tracking.store import Store
 from sweep.tracking.tags import Tag
 
 MOST_NOTES = 200
-"""More runs than this keep the description that they began with."""
+"""Number of runs whose description is written; the others keep their first one."""
 SHOWN = ("accuracy", "f1")
 COSTS = ("train_runtime_s", "peak_memory_mib")
 """Metrics of the summary run: few, because MLflow draws a chart for each."""
 
 
 def write(
-    found: Comparison, records: Sequence[Record], plan: Plan, folder: Path, options: ReportConfig
+    comparison: Comparison,
+    records: Sequence[Record],
+    plan: Plan,
+    folder: Path,
+    options: ReportConfig,
 ) -> Path:
-    """Write report/ of a sweep; returns the path of its page."""
+    """Write report/ of a sweep, and return the path of its page."""
     report = SweepPaths(folder).report
-    tables.write(found, report)
-    ReportPaths(report).recommendation.write_text(recommendation_file.to_json(found), "utf-8")
-    texts = texts_of(records, found.split) if options.examples else {}
+    tables.write(comparison, report)
+    ReportPaths(report).recommendation.write_text(recommendation_file.to_json(comparison), "utf-8")
+    texts = texts_of(records, comparison.split) if options.examples else {}
     say = words.load(options.language)
-    return build_page(report, Material(found, records, plan, say, texts, options.examples))
+    return build_page(report, Material(comparison, records, plan, say, texts, options.examples))
 
 
 def texts_of(records: Sequence[Record], split: str) -> dict[str, str]:
-    """Text per id of the reported split, if the data is still what the runs were trained on."""
+    """Return the text per id of the reported split; empty if the data has changed since."""
     fingerprints = {r.tags.get(Tag.DATA_FINGERPRINT) for r in records if r.status == "FINISHED"}
     known = [r for r in records if r.status == "FINISHED" and r.paths.config.exists()]
     if len(fingerprints) != 1 or not known:
         return {}
     try:
         splits = load_splits(saved_config(Path(known[0].folder)).data)
-    except Exception:  # whatever has become of the file, the report does without its texts
+    except Exception:  # a file that cannot be read must not cost the report, only its texts
         return {}
     if splits.fingerprint not in fingerprints:
         return {}
@@ -55,29 +59,29 @@ def texts_of(records: Sequence[Record], split: str) -> dict[str, str]:
     return {str(key): text for key, text in zip(part.ids, part.texts, strict=True)}
 
 
-def description(found: Comparison, plan: Plan) -> str:
-    """What the summary run's page says, in Markdown."""
+def description(comparison: Comparison, plan: Plan) -> str:
+    """Return the description of the summary run, in Markdown."""
     command = f"\n\n`{plan.command}`" if plan.command else ""
     page = "The whole report is the artifact `report/index.html`."
-    return f"{tables.markdown(found)}\n{page}{command}"
+    return f"{tables.markdown(comparison)}\n{page}{command}"
 
 
-def describe_runs(store: Store, sweep_id: str, found: Comparison) -> None:
-    """Prepare MLflow's list of the runs, and say on each page what its strategy came to."""
+def describe_runs(store: Store, sweep_id: str, comparison: Comparison) -> None:
+    """Set the columns of MLflow's run list, and write each strategy's result on its runs' pages."""
     if store.uri is None:
         return
-    run_ids = [record.run_id for row in found.rows for record in row.records if record.run_id]
-    store.share_view(sweep_id, run_ids, _columns(found), found.metric)
-    chosen = [(row, record) for row in found.chosen for record in row.records if record.run_id]
+    run_ids = [record.run_id for row in comparison.rows for record in row.records if record.run_id]
+    store.share_view(sweep_id, run_ids, _columns(comparison), comparison.metric)
+    chosen = [(row, record) for row in comparison.chosen for record in row.records if record.run_id]
     for row, record in chosen[:MOST_NOTES]:
-        store.describe(record.run_id, {}, {Tag.NOTE: _about(found, row)})
+        store.describe(record.run_id, {}, {Tag.NOTE: _about(comparison, row)})
 
 
-def summary_metrics(found: Comparison) -> dict[str, float]:
-    """`<strategy>/test_accuracy_mean`, `_ci_low`, `_ci_high`, ... of the configurations chosen."""
-    wanted = {f"{found.split}_{name}" for name in SHOWN} | set(COSTS)
+def summary_metrics(comparison: Comparison) -> dict[str, float]:
+    """Return `<strategy>/test_accuracy_mean`, `_ci_low`, ... of the chosen configurations."""
+    wanted = {f"{comparison.split}_{name}" for name in SHOWN} | set(COSTS)
     shown = []
-    for row in found.chosen:
+    for row in comparison.chosen:
         metrics = {
             name: value if name not in COSTS else replace(value, low=None, high=None)
             for name, value in row.metrics.items()
@@ -87,23 +91,23 @@ def summary_metrics(found: Comparison) -> dict[str, float]:
     return rows.rollup(shown)
 
 
-def _columns(found: Comparison) -> list[str]:
-    """Metrics that the run list shows."""
-    scores = [f"{found.split}_{name}" for name in SHOWN]
+def _columns(comparison: Comparison) -> list[str]:
+    """Return the metrics that the run list shows."""
+    scores = [f"{comparison.split}_{name}" for name in SHOWN]
     return [*scores, *COSTS, "trainable_params", "train_flops", "checkpoint_mib"]
 
 
-def _about(found: Comparison, row: Row) -> str:
-    """What a run's page says of its strategy."""
-    score = row.metrics.get(found.metric)
+def _about(comparison: Comparison, row: Row) -> str:
+    """Return the note on a strategy for its runs' pages."""
+    score = row.metrics.get(comparison.metric)
     lines = [f"**{row.label}** trains {row.trains}."]
     if score is not None:
         ends = sentences.range_text(score, 100)
-        name = recommend.metric_name(found.metric)
+        name = recommend.metric_name(comparison.metric)
         lines.append(
             f"Over {score.n} seeds, {name} {sentences.percent(score.mean)} {ends}".strip() + "."
         )
-    if sentences.recommended(found, row.group) is row:
+    if sentences.recommended_row(comparison, row.group) is row:
         lines.append("Recommended in its sweep.")
-    why = found.reasons.get(row.label)
+    why = comparison.reasons.get(row.label)
     return "\n\n".join([*lines, *([f"It {why}."] if why else [])])

@@ -1,4 +1,4 @@
-"""A comparison put in sentences, for the page and for the terminal, in any language of `words`."""
+"""Write a comparison in sentences, for the page and the terminal, in any language of `words`."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ FLIPPED = {"better": "worse", "worse": "better"}
 
 
 def percent(share: float) -> str:
-    """0.7412 as 74.1 %."""
+    """Format a share in percent: 0.7412 as 74.1 %."""
     return f"{share * 100:.1f}\u00a0%"
 
 
-def range_text(found: Interval, scale: float = 1.0, form: str = ".1f") -> str:
-    """The interval in brackets, of two seeds both values, of one nothing."""
-    if found.values:
-        return f"[{', '.join(format(value * scale, form) for value in found.values)}]"
-    if found.low is None or found.high is None:
+def range_text(interval: Interval, scale: float = 1.0, form: str = ".1f") -> str:
+    """Format an interval in brackets; of two seeds both values, of one seed nothing."""
+    if interval.values:
+        return f"[{', '.join(format(value * scale, form) for value in interval.values)}]"
+    if interval.low is None or interval.high is None:
         return ""
-    return f"[{found.low * scale:{form}}, {found.high * scale:{form}}]"
+    return f"[{interval.low * scale:{form}}, {interval.high * scale:{form}}]"
 
 
 def amount(metric: str, value: float, say: Words) -> str:
-    """A cost with its unit, in few characters."""
+    """Format a cost with its unit in few characters."""
     if metric == "train_runtime_s":
         return say("amount.s", value=value) if value < 600 else say("amount.min", value=value / 60)
     if metric.endswith("_mib"):
@@ -46,33 +46,33 @@ def amount(metric: str, value: float, say: Words) -> str:
     return svg.compact(value)
 
 
-def baseline(name: Text, say: Words) -> str:
-    """What a baseline is called within a sentence."""
+def baseline_name(name: Text, say: Words) -> str:
+    """Return the name of a baseline for use in a sentence."""
     if isinstance(name, Remark) and name.key == "baseline.majority":
         return say("baselines.majority")
     return say.tell(name)
 
 
-def method(name: Text, say: Words) -> str:
-    """What a baseline is called where there is no room for its details."""
+def baseline_method(name: Text, say: Words) -> str:
+    """Return the short name of a baseline, without its details."""
     inner = name.values.get("name", name) if isinstance(name, Remark) else name
     if isinstance(inner, Remark) and inner.key in ("baseline.words", "baseline.characters"):
         return "TF-IDF"
-    return baseline(name, say)
+    return baseline_name(name, say)
 
 
 def percent_word(comparison: Comparison) -> str:
-    """The level of confidence, such as 95 %."""
+    """Format the level of confidence, such as 95 %."""
     return f"{comparison.confidence * 100:g}\u00a0%"
 
 
 def groups(comparison: Comparison) -> list[str]:
-    """Models and data; strategies are compared within one only."""
+    """Return the groups (model and data) within which strategies are compared."""
     return list(dict.fromkeys(row.group for row in comparison.chosen))
 
 
-def ranked(comparison: Comparison, group: str | None = None) -> list[Row]:
-    """Chosen configurations that have a score, the best mean first; group after group."""
+def ranked_rows(comparison: Comparison, group: str | None = None) -> list[Row]:
+    """Return the chosen rows that have a score, group by group, the best mean first."""
     rows = [
         row
         for row in comparison.chosen
@@ -84,121 +84,136 @@ def ranked(comparison: Comparison, group: str | None = None) -> list[Row]:
     )
 
 
-def recommendation(comparison: Comparison, group: str = "") -> Recommendation | None:
-    """What is recommended within a group."""
+def recommendation_for(comparison: Comparison, group: str = "") -> Recommendation | None:
+    """Return the recommendation of a group; None if there is none."""
     return comparison.recommendations.get(group) or comparison.recommendation
 
 
-def recommended(comparison: Comparison, group: str = "") -> Row | None:
-    """The row that is recommended within a group."""
-    found = recommendation(comparison, group)
-    rows = ranked(comparison, group)
-    return next((r for r in rows if found and r.strategy == found.strategy), None)
+def recommended_row(comparison: Comparison, group: str = "") -> Row | None:
+    """Return the recommended row of a group; None if there is none."""
+    recommendation = recommendation_for(comparison, group)
+    rows = ranked_rows(comparison, group)
+    strategy = recommendation.strategy if recommendation else None
+    return next((row for row in rows if row.strategy == strategy), None)
 
 
-def between(comparison: Comparison, a: Row, b: Row) -> Difference | None:
-    """What is known of `a` minus `b`, whichever way round it was computed."""
-    for d in comparison.differences:
-        if d.metric == comparison.metric and (d.a, d.b) == (a.label, b.label):
-            return d
-        if d.metric == comparison.metric and (d.b, d.a) == (a.label, b.label):
-            return flipped(d)
+def difference_between(comparison: Comparison, a: Row, b: Row) -> Difference | None:
+    """Return the difference `a` minus `b`, whichever way round it was computed."""
+    for difference in comparison.differences:
+        names = (difference.a, difference.b)
+        if difference.metric == comparison.metric and names == (a.label, b.label):
+            return difference
+        if difference.metric == comparison.metric and names == (b.label, a.label):
+            return flipped(difference)
     return None
 
 
-def flipped(d: Difference) -> Difference:
-    """The same difference the other way round."""
-    word = FLIPPED.get(d.verdict, d.verdict)
-    turned = replace(d, a=d.b, b=d.a, estimate=-d.estimate, verdict=word)
-    return replace(turned, low=-d.high, high=-d.low)
-
-
-def verdict(comparison: Comparison, say: Words, missing: int = 0) -> list[str]:
-    """The verdict in up to four sentences; of several groups, one sentence for each.
-
-    A baseline that no strategy is shown to beat comes first.
-    """
-    found = groups(comparison)
-    if not ranked(comparison):
-        failed = sum(len(row.failures) for row in comparison.rows)
-        ends = say("verdict.failures", failed=failed, missing=missing)
-        return [say("verdict.nothing"), ends, say("verdict.reasons")]
-    if len(found) > 1:
-        known = [group for group in found if ranked(comparison, group)]
-        return [
-            say("verdict.group", group=group, sentence=sentence)
-            for group in known
-            for sentence in (*_unbeaten(comparison, group, say), _first(comparison, group, say))
-        ]
-    (group,) = found
-    first = [*_unbeaten(comparison, group, say), _first(comparison, group, say)]
-    row = recommended(comparison, group) or ranked(comparison, group)[0]
-    return [*first, *[*_second(comparison, row, say), *_last(comparison, row, say)][:2]]
-
-
-def _unbeaten(comparison: Comparison, group: str, say: Words) -> list[str]:
-    """The baseline that no strategy is shown to beat, if there is one."""
-    remark = comparison.unbeaten.get(group)
-    if not isinstance(remark, Remark):
-        return []
-    name = baseline(comparison.against_baselines[group].baseline.name, say)
-    return [say.tell(Remark(remark.key, dict(remark.values, baseline=name)))]
-
-
-def _first(comparison: Comparison, group: str, say: Words) -> str:
-    """What to take, with its score and cost."""
-    found, row = recommendation(comparison, group), recommended(comparison, group)
-    if found is None or row is None:
-        rows = ranked(comparison, group)
-        key = "verdict.only" if len(rows) == 1 else "verdict.no_choice"
-        words = recommend.metric_name(comparison.metric)
-        score = _score(comparison, rows[0])
-        return say(key, strategy=rows[0].strategy, score=score, metric=words)
-    key = "verdict.take" if len(found.candidates) > 1 else "verdict.take_best"
-    return say(
-        "verdict.open" if found.rival else key,
-        start=say("verdict.start_for_now" if found.provisional else "verdict.start"),
-        other=found.rival,
-        strategy=row.strategy,
-        metric=recommend.metric_name(comparison.metric),
-        score=_score(comparison, row),
-        cost=say.known("cost", found.cost),
-        amount=_spent(row, found.cost, say),
-        margin=recommend.points(found.margin),
+def flipped(difference: Difference) -> Difference:
+    """Return the difference `b` minus `a`."""
+    return replace(
+        difference,
+        a=difference.b,
+        b=difference.a,
+        estimate=-difference.estimate,
+        low=-difference.high,
+        high=-difference.low,
+        verdict=FLIPPED.get(difference.verdict, difference.verdict),
     )
 
 
-def _spent(row: Row, cost: str, say: Words) -> str:
-    """What a strategy took; of arithmetic, the seconds that it came to here."""
+def verdict(comparison: Comparison, say: Words, missing: int = 0) -> list[str]:
+    """Return the verdict in up to four sentences; of several groups, one sentence for each.
+
+    A baseline that no strategy is shown to beat comes first.
+    """
+    names = groups(comparison)
+    if not ranked_rows(comparison):
+        failed = sum(len(row.failures) for row in comparison.rows)
+        ends = say("verdict.failures", failed=failed, missing=missing)
+        return [say("verdict.nothing"), ends, say("verdict.reasons")]
+    if len(names) > 1:
+        known = [group for group in names if ranked_rows(comparison, group)]
+        return [
+            say("verdict.group", group=group, sentence=sentence)
+            for group in known
+            for sentence in _first_sentences(comparison, group, say)
+        ]
+    (group,) = names
+    row = recommended_row(comparison, group) or ranked_rows(comparison, group)[0]
+    rest = [*_rival_sentences(comparison, row, say), *_evidence_sentences(comparison, row, say)]
+    return [*_first_sentences(comparison, group, say), *rest[:2]]
+
+
+def _first_sentences(comparison: Comparison, group: str, say: Words) -> list[str]:
+    return [
+        *_unbeaten_baseline(comparison, group, say),
+        _recommendation_sentence(comparison, group, say),
+    ]
+
+
+def _unbeaten_baseline(comparison: Comparison, group: str, say: Words) -> list[str]:
+    """Name the baseline that no strategy is shown to beat; empty if there is none."""
+    remark = comparison.unbeaten.get(group)
+    if not isinstance(remark, Remark):
+        return []
+    name = baseline_name(comparison.against_baselines[group].baseline.name, say)
+    return [say.tell(Remark(remark.key, dict(remark.values, baseline=name)))]
+
+
+def _recommendation_sentence(comparison: Comparison, group: str, say: Words) -> str:
+    """Say which strategy to take, with its score and cost."""
+    recommendation, row = recommendation_for(comparison, group), recommended_row(comparison, group)
+    if recommendation is None or row is None:
+        rows = ranked_rows(comparison, group)
+        key = "verdict.only" if len(rows) == 1 else "verdict.no_choice"
+        words = recommend.metric_name(comparison.metric)
+        score = _score_text(comparison, rows[0])
+        return say(key, strategy=rows[0].strategy, score=score, metric=words)
+    key = "verdict.take" if len(recommendation.candidates) > 1 else "verdict.take_best"
+    return say(
+        "verdict.open" if recommendation.rival else key,
+        start=say("verdict.start_for_now" if recommendation.provisional else "verdict.start"),
+        other=recommendation.rival,
+        strategy=row.strategy,
+        metric=recommend.metric_name(comparison.metric),
+        score=_score_text(comparison, row),
+        cost=say.known("cost", recommendation.cost),
+        amount=_cost_text(row, recommendation.cost, say),
+        margin=recommend.points(recommendation.margin),
+    )
+
+
+def _cost_text(row: Row, cost: str, say: Words) -> str:
+    """Format the cost of a strategy; for `flops`, the seconds that it took."""
     metric = "train_runtime_s" if cost == "flops" else COSTS.get(cost, cost)
     spent = row.metrics.get(metric)
     return amount(metric, spent.mean, say) if spent else "–"
 
 
-def _score(comparison: Comparison, row: Row) -> str:
-    found = row.metrics[comparison.metric]
-    return f"{percent(found.mean)} {range_text(found, 100)}".strip()
+def _score_text(comparison: Comparison, row: Row) -> str:
+    interval = row.metrics[comparison.metric]
+    return f"{percent(interval.mean)} {range_text(interval, 100)}".strip()
 
 
-def _second(comparison: Comparison, row: Row, say: Words) -> list[str]:
-    """The row against the best, or where it is the best, against the next."""
-    best, *others = ranked(comparison, row.group)
+def _rival_sentences(comparison: Comparison, row: Row, say: Words) -> list[str]:
+    """Compare the row with the best, or, if it is the best itself, with the next."""
+    best, *others = ranked_rows(comparison, row.group)
     if best.label == row.label:
         return _runner_up(comparison, row, others, say)
-    found = recommendation(comparison, row.group)
-    assert found is not None, "without a recommendation the row is the best"
-    metric = COSTS.get(found.cost, found.cost)
-    mine, its = (r.metrics.get(metric) for r in (row, best))
-    share = mine.mean / its.mean if mine and its and its.mean else None
+    recommendation = recommendation_for(comparison, row.group)
+    assert recommendation is not None, "without a recommendation the row is the best"
+    metric = COSTS.get(recommendation.cost, recommendation.cost)
+    cost, best_cost = (each.metrics.get(metric) for each in (row, best))
+    share = cost.mean / best_cost.mean if cost and best_cost and best_cost.mean else None
     return [
         say(
             "verdict.against_best",
             strategy=row.strategy,
             best=best.strategy,
-            score=_score(comparison, best),
-            difference=_difference(between(comparison, row, best), say),
+            score=_score_text(comparison, best),
+            difference=_difference_text(difference_between(comparison, row, best), say),
             share=f"{share * 100:.0f}\u00a0%" if share is not None else "–",
-            cost=say.known("cost", found.cost),
+            cost=say.known("cost", recommendation.cost),
         )
     ]
 
@@ -206,33 +221,37 @@ def _second(comparison: Comparison, row: Row, say: Words) -> list[str]:
 def _runner_up(comparison: Comparison, row: Row, others: Sequence[Row], say: Words) -> list[str]:
     if not others:
         return []
-    d = between(comparison, row, others[0])
+    difference = difference_between(comparison, row, others[0])
     names = {"strategy": row.strategy, "other": others[0].strategy}
-    return [say("verdict.runner_up", **names, difference=_difference(d, say))]
+    return [say("verdict.runner_up", **names, difference=_difference_text(difference, say))]
 
 
-def _difference(d: Difference | None, say: Words) -> str:
-    if d is None:
+def _difference_text(difference: Difference | None, say: Words) -> str:
+    if difference is None:
         return say("verdict.unknown")
-    return say("verdict.difference", word=say.known("verdicts", d.verdict), points=points_text(d))
+    return say(
+        "verdict.difference",
+        word=say.known("verdicts", difference.verdict),
+        points=points_text(difference),
+    )
 
 
-def _last(comparison: Comparison, row: Row, say: Words) -> list[str]:
-    """What fine-tuning gains at all, and how many seeds say so."""
+def _evidence_sentences(comparison: Comparison, row: Row, say: Words) -> list[str]:
+    """Say what fine-tuning gains over the best baseline, and how many seeds show it."""
     metric, seeds = comparison.metric, row.metrics[comparison.metric].n
     if seeds < MIN_SEEDS:
         return [say("verdict.one_seed" if seeds == 1 else "verdict.two_seeds")]
-    found = []
+    lines = []
     known = [b for b in comparison.baselines if metric in b.metrics]
     if known and row.group not in comparison.unbeaten:
         best = max(known, key=lambda b: b.metrics[metric])
         gain = row.metrics[metric].mean - best.metrics[metric]
-        found.append(
+        lines.append(
             say(
                 "verdict.pays" if gain > 0 else "verdict.does_not_pay",
-                baseline=baseline(best.name, say),
+                baseline=baseline_name(best.name, say),
                 score=percent(best.metrics[metric]),
                 points=f"{abs(gain) * 100:.1f}",
             )
         )
-    return [*found, say("verdict.seeds", n=seeds, confidence=percent_word(comparison))]
+    return [*lines, say("verdict.seeds", n=seeds, confidence=percent_word(comparison))]

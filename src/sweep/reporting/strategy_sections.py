@@ -1,4 +1,4 @@
-"""Sections of the report that compare strategies with one another."""
+"""Build the sections of the report that compare strategies with one another."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from sweep.reporting.material import MOST_ROWS, Cell, Figure, Material, Table, n
 from sweep.runs import read_outputs
 
 MOST_POINTS = 150
-"""Points of a curve that are drawn."""
+"""Number of points of a curve that are drawn."""
 PHASES = ("data", "forward", "backward", "optimizer")
-"""Parts of the training time, where runs measured them as `train_<phase>_s`."""
+"""Parts of the training time, which some runs measured as `train_<phase>_s`."""
 CURVES = ("train_loss", "eval_loss", "eval_accuracy")
 
 
-def strategy_table(m: Material) -> Table:
-    """One row per strategy with all that is compared, and the baselines below."""
-    say = m.say
+def strategy_table(material: Material) -> Table:
+    """List everything compared, one row per strategy, with the baselines below."""
+    say = material.say
     titles = ["strategy", "trains", "#share", "#accuracy", "#f1", "verdict"]
     titles += ["#time", "#memory", "#val", "#n"]
-    rows = [_strategy(m, row) for row in _scored_first(m)]
+    rows = [_strategy(material, row) for row in _scored_first(material)]
     return Table(
         say("table.title"),
         ["#" * t.startswith("#") + say(f"table.{t.lstrip('#')}") for t in titles],
         rows,
-        feet=[_baseline(m, b, len(titles)) for b in m.comparison.baselines],
+        feet=[_baseline(material, b, len(titles)) for b in material.comparison.baselines],
     )
 
 
-def configuration_table(m: Material) -> Table | None:
-    """Every configuration, where there are more than strategies."""
-    rows = m.comparison.rows
-    if len(rows) <= len(m.comparison.chosen):
+def configuration_table(material: Material) -> Table | None:
+    """List every configuration; None if there are no more than the chosen ones."""
+    rows = material.comparison.rows
+    if len(rows) <= len(material.comparison.chosen):
         return None
-    say, split = m.say, m.comparison.split
+    say, split = material.say, material.comparison.split
     titles = ["configuration", "#accuracy", "#f1", "#val", "#time", "#n"]
     return Table(
         say("table.all", count=len(rows)),
         ["#" * t.startswith("#") + say(f"table.{t.lstrip('#')}") for t in titles],
         [
             [
-                Cell(row.name, index=m.order[row.label]),
+                Cell(row.name, index=material.order[row.label]),
                 number(row.metrics.get(f"{split}_accuracy"), ".1f", 100),
                 number(row.metrics.get(f"{split}_f1"), ".1f", 100),
                 number(row.metrics.get("eval_accuracy"), ".1f", 100, brackets=False),
@@ -60,126 +60,134 @@ def configuration_table(m: Material) -> Table | None:
     )
 
 
-def cost_figures(m: Material) -> list[Figure]:
-    """Accuracy against time, memory and parameters."""
-    found = []
+def cost_figures(material: Material) -> list[Figure]:
+    """Draw the compared metric against time, memory and parameters."""
+    figures = []
     for cost in ("time", "memory", "parameters"):
-        points = _points(m, sentences.COSTS[cost])
+        points = _points(material, sentences.COSTS[cost])
         if points:
-            found.append(_cost_figure(m, cost, points))
-    return found
+            figures.append(_cost_figure(material, cost, points))
+    return figures
 
 
-def difference_figures(m: Material) -> list[Figure]:
-    """Every strategy against the best of its group, one figure per group."""
+def difference_figures(material: Material) -> list[Figure]:
+    """Draw the differences from the best strategy, one figure per group."""
     return [
         figure
-        for place, group in enumerate(sentences.groups(m.comparison))
-        if (figure := _forest(m, sentences.ranked(m.comparison, group), place))
+        for index, group in enumerate(sentences.groups(material.comparison))
+        if (figure := _forest(material, sentences.ranked_rows(material.comparison, group), index))
     ]
 
 
-def pair_table(m: Material) -> Table:
-    """All pairs of strategies, in both metrics."""
-    say, found = m.say, m.comparison.differences
+def pair_table(material: Material) -> Table:
+    """List the differences of all pairs of strategies in both metrics."""
+    say, differences = material.say, material.comparison.differences
     titles = [say(f"differences.{k}") for k in ("pair", "metric")]
     titles += [f"#{say('differences.estimate')}", f"#{say('differences.p')}"]
     titles += [say(f"differences.{k}") for k in ("verdict", "more_seeds", "method")]
-    rows = [_pair(m, d) for d in found[:MOST_ROWS]]
-    return Table(say("differences.caption"), titles, rows, more=max(len(found) - MOST_ROWS, 0))
+    rows = [_pair(material, difference) for difference in differences[:MOST_ROWS]]
+    more = max(len(differences) - MOST_ROWS, 0)
+    return Table(say("differences.caption"), titles, rows, more=more)
 
 
-def learning_figures(m: Material) -> list[Figure]:
-    """Losses and accuracy over steps, as far as runs left their curves."""
+def learning_figures(material: Material) -> list[Figure]:
+    """Draw losses and accuracy over steps, where runs left their curves."""
     curves = {
-        row.label: [read_outputs.curves(r) for r in row.records] for row in m.comparison.chosen
+        row.label: [read_outputs.curves(r) for r in row.records]
+        for row in material.comparison.chosen
     }
-    found = []
+    figures = []
     for metric in CURVES:
         lines = [
-            Line(name, m.order[name], points)
+            Line(name, material.order[name], points)
             for name, runs in curves.items()
             if (points := _band([run[metric] for run in runs if metric in run]))
         ]
         if lines:
-            found.append(_learning_figure(m, metric, lines))
-    return found
+            figures.append(_learning_figure(material, metric, lines))
+    return figures
 
 
-def spent_figures(m: Material) -> list[Figure]:
-    """Time with its parts, and memory, as bars."""
-    found = []
+def spent_figures(material: Material) -> list[Figure]:
+    """Draw time with its parts, and memory, as bars."""
+    figures = []
     for cost in ("time", "memory"):
         metric = sentences.COSTS[cost]
-        bars = [_bar(m, row, metric) for row in m.comparison.chosen if metric in row.metrics]
+        bars = [
+            _bar(material, row, metric)
+            for row in material.comparison.chosen
+            if metric in row.metrics
+        ]
         if bars:
             listed = "; ".join(f"{b.name}: {b.amount}" for b in bars)
-            about = m.say("spent.figure_desc", list=listed)
-            drawing = per_strategy.bars(bars, m.say(f"spent.axis_{cost}"))
-            found.append(Figure(f"spent_{cost}", m.say(f"spent.{cost}"), about, drawing))
-    return found
+            about = material.say("spent.figure_desc", list=listed)
+            drawing = per_strategy.bars(bars, material.say(f"spent.axis_{cost}"))
+            figures.append(Figure(f"spent_{cost}", material.say(f"spent.{cost}"), about, drawing))
+    return figures
 
 
-def spent_table(m: Material) -> Table:
-    """Costs in numbers, and why they are what they are."""
-    say = m.say
+def spent_table(material: Material) -> Table:
+    """List the costs and their parts in numbers."""
+    say = material.say
     metrics = {
         "#time": ("train_runtime_s", ",.1f"), "#speed": ("train_samples_per_second", ",.0f"),
         "#memory": ("peak_memory_mib", ",.0f"), "#checkpoint": ("checkpoint_mib", ",.1f"),
     }  # fmt: skip
     phases = [
-        p for p in PHASES if any(f"train_{p}_s" in row.metrics for row in m.comparison.chosen)
+        p
+        for p in PHASES
+        if any(f"train_{p}_s" in row.metrics for row in material.comparison.chosen)
     ]
     titles = [say("table.strategy"), *(f"#{say('table.' + t[1:])}" for t in metrics)]
     titles += [f"#{say('spent.phase', name=say(f'spent.{p}'))}" for p in phases]
     titles.append(f"#{say('table.flops')}")
     rows = []
-    for row in m.comparison.chosen:
+    for row in material.comparison.chosen:
         cells = [number(row.metrics.get(k), form) for k, form in metrics.values()]
         cells += [number(row.metrics.get(f"train_{p}_s"), ",.1f") for p in phases]
         flops = row.metrics.get("train_flops")
         cells.append(Cell(svg.compact(flops.mean), flops.mean) if flops else Cell("–", -1.0))
-        rows.append([m.name(row), *cells])
+        rows.append([material.name(row), *cells])
     return Table(say("spent.table"), titles, rows)
 
 
-def when_table(m: Material) -> Table:
-    """When to use which, with measured numbers."""
-    say, found = m.say, m.comparison
+def when_table(material: Material) -> Table:
+    """List when to use each strategy, and why, with measured numbers."""
+    say, comparison = material.say, material.comparison
     titles = [say("table.strategy"), say("when.use"), say("when.why")]
     titles += [f"#{say('table.accuracy')}", f"#{say('table.time')}", f"#{say('table.memory')}"]
     rows = [
         [
-            m.name(row),
-            Cell(say.tell(found.uses.get(row.label, "–"))),
-            Cell(say.tell(found.reasons.get(row.label, "–"))),
-            number(row.metrics.get(found.metric), ".1f", 100),
+            material.name(row),
+            Cell(say.tell(comparison.uses.get(row.label, "–"))),
+            Cell(say.tell(comparison.reasons.get(row.label, "–"))),
+            number(row.metrics.get(comparison.metric), ".1f", 100),
             number(row.metrics.get("train_runtime_s"), ",.1f", brackets=False),
             number(row.metrics.get("peak_memory_mib"), ",.0f", brackets=False),
         ]
-        for row in m.ranked
+        for row in material.ranked_rows
     ]
     return Table(say("when.title"), titles, rows, sortable=False)
 
 
-def _scored_first(m: Material) -> list[Row]:
-    """Chosen rows by score, then those without one."""
-    ranked = m.ranked
+def _scored_first(material: Material) -> list[Row]:
+    """Return the chosen rows by score, then one row of each other strategy."""
+    ranked = material.ranked_rows
     names = {row.label for row in ranked}
-    rest = {r.label: r for r in m.comparison.rows if r.label not in names}
+    rest = {r.label: r for r in material.comparison.rows if r.label not in names}
     return [*ranked, *rest.values()]
 
 
-def _strategy(m: Material, row: Row) -> list[Cell]:
-    split, metrics = m.comparison.split, row.metrics
-    chosen = sentences.recommended(m.comparison, row.group) is row
+def _strategy(material: Material, row: Row) -> list[Cell]:
+    split, metrics = material.comparison.split, row.metrics
+    chosen = sentences.recommended_row(material.comparison, row.group) is row
     return [
-        replace(m.name(row), tone="chosen" if chosen else ""),
-        Cell(m.trains[row.label]),
+        replace(material.name(row), tone="chosen" if chosen else ""),
+        Cell(material.trains[row.label]),
         number(metrics.get("trainable_fraction"), ".2f", 100, brackets=False),
         number(metrics.get(f"{split}_accuracy"), ".1f", 100),
         number(metrics.get(f"{split}_f1"), ".1f", 100),
-        _verdict(m, row),
+        _verdict(material, row),
         number(metrics.get("train_runtime_s"), ",.1f", brackets=False),
         number(metrics.get("peak_memory_mib"), ",.0f", brackets=False),
         number(metrics.get("eval_accuracy"), ".1f", 100, brackets=False),
@@ -187,49 +195,52 @@ def _strategy(m: Material, row: Row) -> list[Cell]:
     ]
 
 
-def _verdict(m: Material, row: Row) -> Cell:
-    best = m.best(row)
+def _verdict(material: Material, row: Row) -> Cell:
+    best = material.best(row)
     if best is None or row.finished == 0:
-        return Cell(m.say("failed.status") + ": " + (_status(m, row) or "–"), "9", tone="worse")
+        status = f"{material.say('failed.status')}: {_status(material, row) or '–'}"
+        return Cell(status, "9", tone="worse")
     if row is best:
-        return Cell(m.say("table.best"), "0")
-    d = sentences.between(m.comparison, row, best)
-    if d is None:
-        return Cell(m.say("verdict.unknown"), "8")
-    word = f"{across_strategies.SIGNS.get(d.verdict, '')} {m.say.known('verdicts', d.verdict)}"
-    return Cell(word, -d.estimate, tone=d.verdict, extra=across_strategies.points_text(d))
+        return Cell(material.say("table.best"), "0")
+    difference = sentences.difference_between(material.comparison, row, best)
+    if difference is None:
+        return Cell(material.say("verdict.unknown"), "8")
+    word = _verdict_word(difference, material.say)
+    points = across_strategies.points_text(difference)
+    return Cell(word, -difference.estimate, tone=difference.verdict, extra=points)
 
 
-def _status(m: Material, row: Row) -> str:
-    found = {m.say.known("status", r.status) for r in row.records if r.status != "FINISHED"}
-    return ", ".join(sorted(found))
+def _status(material: Material, row: Row) -> str:
+    states = {material.say.known("status", r.status) for r in row.records if r.status != "FINISHED"}
+    return ", ".join(sorted(states))
 
 
-def _baseline(m: Material, found: Baseline, width: int) -> list[Cell]:
-    split = m.comparison.split
-    scores = [found.metrics.get(f"{split}_{name}") for name in ("accuracy", "f1")]
+def _baseline(material: Material, baseline: Baseline, width: int) -> list[Cell]:
+    split = material.comparison.split
+    scores = [baseline.metrics.get(f"{split}_{name}") for name in ("accuracy", "f1")]
     cells = [Cell("–") if s is None else Cell(f"{s * 100:.1f}", s) for s in scores]
-    runtime = found.metrics.get("runtime_s")
-    row = [Cell(sentences.baseline(found.name, m.say)), Cell(m.say("table.baseline")), Cell("–")]
+    runtime = baseline.metrics.get("runtime_s")
+    name = sentences.baseline_name(baseline.name, material.say)
+    row = [Cell(name), Cell(material.say("table.baseline")), Cell("–")]
     row += [*cells, Cell("–")]
     row.append(Cell("–") if runtime is None else Cell(f"{runtime:,.1f}", runtime))
     return row + [Cell("–")] * (width - len(row))
 
 
-def _points(m: Material, metric: str) -> list[Point]:
-    quality = m.comparison.metric
+def _points(material: Material, metric: str) -> list[Point]:
+    quality = material.comparison.metric
     return [
-        Point(row.label, m.order[row.label], row.metrics[metric], row.metrics[quality])
-        for row in m.ranked
+        Point(row.label, material.order[row.label], row.metrics[metric], row.metrics[quality])
+        for row in material.ranked_rows
         if metric in row.metrics and row.metrics[metric].mean > 0
     ]
 
 
-def _cost_figure(m: Material, cost: str, points: Sequence[Point]) -> Figure:
-    say, metric = m.say, m.comparison.metric
+def _cost_figure(material: Material, cost: str, points: Sequence[Point]) -> Figure:
+    say, metric = material.say, material.comparison.metric
     levels = {
-        sentences.method(b.name, say): b.metrics[metric]
-        for b in m.comparison.baselines
+        sentences.baseline_method(b.name, say): b.metrics[metric]
+        for b in material.comparison.baselines
         if metric in b.metrics
     }
     best = {p.name for p in across_strategies.front(points)}
@@ -246,70 +257,75 @@ def _cost_figure(m: Material, cost: str, points: Sequence[Point]) -> Figure:
     ]
     title = say(f"costs.figure_{cost}")
     table = Table(title, [*titles, say("costs.front")], rows)
-    axes = (say(f"costs.{cost}"), say("costs.y", metric=m.metric))
+    axes = (say(f"costs.{cost}"), say("costs.y", metric=material.metric))
     return Figure(
         f"cost_{cost}", title, about, across_strategies.scatter(points, axes, levels), table
     )
 
 
-def _forest(m: Material, rows: Sequence[Row], place: int) -> Figure | None:
-    against = [sentences.between(m.comparison, row, rows[0]) for row in rows[1:]]
-    found = [d for d in against if d is not None][:20]
-    if not found:
+def _forest(material: Material, rows: Sequence[Row], index: int) -> Figure | None:
+    against = [sentences.difference_between(material.comparison, row, rows[0]) for row in rows[1:]]
+    differences = [d for d in against if d is not None][:20]
+    if not differences:
         return None
-    say, best = m.say, rows[0].label
+    say, best = material.say, rows[0].label
     words = {name: say.known("verdicts", name) for name in across_strategies.SIGNS}
     listed = "; ".join(
-        f"{d.a}: {across_strategies.points_text(d)}, {words.get(d.verdict)}" for d in found
+        f"{d.a}: {across_strategies.points_text(d)}, {words.get(d.verdict)}" for d in differences
     )
-    about = say("differences.figure_desc", count=len(found), reference=best, list=listed)
-    axis = say("differences.axis", metric=m.metric)
-    drawing = across_strategies.forest(found, m.comparison.margin, words, axis)
+    about = say("differences.figure_desc", count=len(differences), reference=best, list=listed)
+    axis = say("differences.axis", metric=material.metric)
+    drawing = across_strategies.forest(differences, material.comparison.margin, words, axis)
     title = say("differences.figure", reference=best)
-    return Figure(f"differences_{place}", title, about, drawing)
+    return Figure(f"differences_{index}", title, about, drawing)
 
 
-def _pair(m: Material, d: Difference) -> list[Cell]:
-    say = m.say
-    more = "–" if d.more_seeds is None else say("differences.more", n=d.more_seeds)
+def _pair(material: Material, difference: Difference) -> list[Cell]:
+    say, seeds = material.say, difference.more_seeds
+    metric = "f1" if difference.metric.endswith("f1") else "accuracy"
     return [
-        Cell(f"{d.a} − {d.b}"),
-        Cell(say(f"table.{'f1' if d.metric.endswith('f1') else 'accuracy'}").rstrip(", %")),
-        Cell(across_strategies.points_text(d), d.estimate),
-        Cell(_p_text(d), d.p_adjusted),
-        Cell(_verdict_text(d, say), tone=d.verdict),
-        Cell(more, d.more_seeds if d.more_seeds is not None else float("inf")),
-        Cell(say.known("method", d.method)),
+        Cell(f"{difference.a} − {difference.b}"),
+        Cell(say(f"table.{metric}").rstrip(", %")),
+        Cell(across_strategies.points_text(difference), difference.estimate),
+        Cell(_p_text(difference), difference.p_adjusted),
+        Cell(_verdict_text(difference, say), tone=difference.verdict),
+        Cell("–", float("inf")) if seeds is None else Cell(say("differences.more", n=seeds), seeds),
+        Cell(say.known("method", difference.method)),
     ]
 
 
-def _p_text(d: Difference) -> str:
-    """The corrected p-value; a dash where too few seeds make it no evidence."""
-    if not d.is_evidence:
+def _p_text(difference: Difference) -> str:
+    """Format the corrected p-value; a dash where the seeds are too few for evidence."""
+    if not difference.is_evidence:
         return "–"
-    return "< 0.001" if d.p_adjusted < 0.001 else f"{d.p_adjusted:.3f}"
+    return "< 0.001" if difference.p_adjusted < 0.001 else f"{difference.p_adjusted:.3f}"
 
 
-def _verdict_text(d: Difference, say: Words) -> str:
-    """The verdict with its sign, and why it is undecided where the interval leaves out 0."""
-    word = f"{across_strategies.SIGNS.get(d.verdict, '')} {say.known('verdicts', d.verdict)}"
-    return f"{word} ({say.tell(d.note)})" if d.note else word
+def _verdict_text(difference: Difference, say: Words) -> str:
+    """Format the verdict, with the reason if it is undecided though the interval excludes 0."""
+    word = _verdict_word(difference, say)
+    return f"{word} ({say.tell(difference.note)})" if difference.note else word
+
+
+def _verdict_word(difference: Difference, say: Words) -> str:
+    sign = across_strategies.SIGNS.get(difference.verdict, "")
+    return f"{sign} {say.known('verdicts', difference.verdict)}"
 
 
 def _band(runs: Sequence[list[tuple[int, float]]]) -> list[tuple[int, float, float, float]]:
-    """Mean, lowest and highest over runs at each step, thinned out evenly."""
+    """Return step, mean, lowest and highest over runs, thinned out evenly."""
     values: dict[int, list[float]] = {}
     for run in runs:
         for step, value in dict(run).items():
             values.setdefault(step, []).append(value)
     steps = sorted(values)
     every = max(1, -(-len(steps) // MOST_POINTS))
-    kept = sorted({*steps[::every], *steps[-1:]})
-    return [(s, sum(v) / len(v), min(v), max(v)) for s in kept for v in [values[s]]]
+    shown = sorted({*steps[::every], *steps[-1:]})
+    return [(s, sum(v) / len(v), min(v), max(v)) for s in shown for v in [values[s]]]
 
 
-def _learning_figure(m: Material, metric: str, lines: Sequence[Line]) -> Figure:
-    say, percent = m.say, metric.endswith("accuracy")
+def _learning_figure(material: Material, metric: str, lines: Sequence[Line]) -> Figure:
+    say, percent = material.say, metric.endswith("accuracy")
     factor, title = 100 if percent else 1, say(f"learning.{metric}")
     ends = [
         say("learning.ends", name=line.name, value=f"{line.points[-1][1] * factor:.3g}")
@@ -328,14 +344,15 @@ def _learning_figure(m: Material, metric: str, lines: Sequence[Line]) -> Figure:
     return Figure(f"curve_{metric}", title, about, drawing, Table(title, titles, rows))
 
 
-def _bar(m: Material, row: Row, metric: str) -> Bar:
+def _bar(material: Material, row: Row, metric: str) -> Bar:
     total, parts = row.metrics[metric].mean, {}
     if metric == "train_runtime_s":
         known = {
             p: row.metrics[f"train_{p}_s"].mean for p in PHASES if f"train_{p}_s" in row.metrics
         }
         rest = total - sum(known.values())
-        parts = {m.say(f"spent.{p}"): value for p, value in known.items()}
+        parts = {material.say(f"spent.{p}"): value for p, value in known.items()}
         if parts and rest > 0:
-            parts[m.say("spent.other")] = rest
-    return Bar(row.label, m.order[row.label], total, sentences.amount(metric, total, m.say), parts)
+            parts[material.say("spent.other")] = rest
+    amount = sentences.amount(metric, total, material.say)
+    return Bar(row.label, material.order[row.label], total, amount, parts)

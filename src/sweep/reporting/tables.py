@@ -23,13 +23,13 @@ from sweep.reporting import sentences
 
 @dataclass(frozen=True)
 class Column:
-    """A metric and how to write it."""
+    """A metric and its format."""
 
     metric: str
     title: str
     form: str
     spread: bool = False
-    """Show half the width of the interval behind the mean."""
+    """Write half the width of the interval after the mean."""
 
 
 VALIDATION, TEST = (
@@ -40,38 +40,33 @@ VALIDATION, TEST = (
     for split, title in (("eval", "val"), ("test", "test"))
 )
 VERDICT, SEEDS = "verdict", "n"
-"""Columns that show no metric: against the best, and how many seeds."""
+"""Columns that show no metric: the verdict against the best, and the number of seeds."""
 COST = (
     Column("train_runtime_s", "train s", ",.1f"),
     Column("train_samples_per_second", "texts /s", ",.0f"),
     Column("peak_memory_mib", "peak MiB", ",.0f"),
 )
-
-
 SIZE = (
     Column("trainable_params", "trainable", ",.0f"),
     Column("trainable_fraction", "share", ".2%"),
 )
-
-
 Columns = Sequence[Column | str]
-
-
-def one_per_strategy(found: Comparison) -> list[Row]:
-    """Per strategy the chosen configuration, else the first, in the order they were run."""
-    first = {row.label: row for row in reversed(found.rows)}
-    kept = first | {row.label: row for row in found.chosen}
-    return [row for row in found.rows if row is kept[row.label]]
-
-
 MOST_COMPARED = 50
+"""Number of runs that the address of MLflow's comparison names."""
 
 
-def write(found: Comparison, folder: Path) -> None:
+def one_per_strategy(comparison: Comparison) -> list[Row]:
+    """Return per strategy the chosen, or else the first, configuration, in order of the runs."""
+    first = {row.label: row for row in reversed(comparison.rows)}
+    shown = first | {row.label: row for row in comparison.chosen}
+    return [row for row in comparison.rows if row is shown[row.label]]
+
+
+def write(comparison: Comparison, folder: Path) -> None:
     """Write summary.csv with every metric, and summary.md with the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = sorted({metric for row in found.rows for metric in row.metrics})
-    verdicts = _verdicts(found)
+    metrics = sorted({metric for row in comparison.rows for metric in row.metrics})
+    verdicts = _verdicts(comparison)
     with ReportPaths(folder).table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         ends = ("", "_low", "_high", "_sd", "_n")
@@ -79,87 +74,89 @@ def write(found: Comparison, folder: Path) -> None:
         writer.writerow(
             ["configuration", "strategy", "trains", "runs", "failed", "chosen", "verdict", *parts]
         )
-        for row in found.rows:
+        for row in comparison.rows:
             values = [_numbers(row.metrics.get(metric)) for metric in metrics]
             texts = [row.name, row.strategy, row.trains]
-            known = [row.finished, len(row.failures), int(_is_chosen(found, row))]
+            known = [row.finished, len(row.failures), int(_is_chosen(comparison, row))]
             cells = [*map(csv_cells.harmless, texts), *known, verdicts.get(row.name, "")]
             writer.writerow([*cells, *(value for part in values for value in part)])
-    ReportPaths(folder).markdown.write_text(markdown(found), "utf-8")
+    ReportPaths(folder).markdown.write_text(markdown(comparison), "utf-8")
 
 
-def markdown(found: Comparison) -> str:
-    """The verdict, the table, the warnings and the failures."""
-    columns = all_columns(found)
-    verdict = [_inline(text) for text in sentences.verdict(found, words.load("en"))]
+def markdown(comparison: Comparison) -> str:
+    """Return the verdict, the table, the warnings and the failures in Markdown."""
+    columns = all_columns(comparison)
+    verdict = [_inline(text) for text in sentences.verdict(comparison, words.load("en"))]
     lines = [
         *(line for text in verdict for line in (text, "")),
         " | ".join(["| strategy", *map(_title, columns)]) + " |",
         "|---" + "|---:" * len(columns) + "|",
     ]
-    texts = _texts(found, columns)
-    for row, cells in zip(found.rows, texts, strict=True):
+    texts = _texts(comparison, columns)
+    for row, cells in zip(comparison.rows, texts, strict=True):
         lines.append(" | ".join([f"| {_inline(row.name)}", *cells]) + " |")
-    for baseline in found.baselines:
+    for baseline in comparison.baselines:
         cells = [_baseline_cell(c, baseline.metrics) for c in columns]
         lines.append(" | ".join([f"| {_inline(baseline.name)}", *cells]) + " |")
-    failures = [text for row in found.rows for text in row.failures]
-    lines += ["", *(f"- {_inline(text)}" for text in (*found.warnings, *failures))]
+    failures = [text for row in comparison.rows for text in row.failures]
+    lines += ["", *(f"- {_inline(text)}" for text in (*comparison.warnings, *failures))]
     return "\n".join(lines) + "\n"
 
 
-def test_columns(found: Comparison) -> tuple[Column, ...]:
-    return TEST if found.split == "test" else ()
+def test_columns(comparison: Comparison) -> tuple[Column, ...]:
+    return TEST if comparison.split == "test" else ()
 
 
-def compared_columns(found: Comparison) -> tuple[Column, ...]:
-    """Accuracy and F1 of the split that strategies are compared on."""
-    return (test_columns(found) or VALIDATION)[1:]
+def compared_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns of accuracy and F1 on the split that strategies are compared on."""
+    return (test_columns(comparison) or VALIDATION)[1:]
 
 
 def with_spread(column: Column) -> Column:
     return replace(column, spread=True)
 
 
-def all_columns(found: Comparison) -> Columns:
-    compared = compared_columns(found)
-    scores = [with_spread(c) if c in compared else c for c in (*VALIDATION, *test_columns(found))]
+def all_columns(comparison: Comparison) -> Columns:
+    compared = compared_columns(comparison)
+    scores = [
+        with_spread(c) if c in compared else c for c in (*VALIDATION, *test_columns(comparison))
+    ]
     return (*SIZE, *scores, VERDICT, SEEDS, *COST)
 
 
-def _is_chosen(found: Comparison, row: Row) -> bool:
-    return any(row.name == other.name and row.group == other.group for other in found.chosen)
+def _is_chosen(comparison: Comparison, row: Row) -> bool:
+    return any(row.name == other.name and row.group == other.group for other in comparison.chosen)
 
 
-def baseline_lines(found: Comparison) -> list[str]:
-    """What is reached without fine-tuning; its seconds are not the training time of a model."""
+def baseline_lines(comparison: Comparison) -> list[str]:
+    """Return one line per baseline, without seconds, which are not a model's training time."""
     lines = []
-    for baseline in found.baselines:
+    for baseline in comparison.baselines:
         scores = [
             f"{column.title} {baseline.metrics[column.metric]:{column.form}}"
-            for column in compared_columns(found)
+            for column in compared_columns(comparison)
             if column.metric in baseline.metrics
         ]
         lines.append(f"without fine-tuning, {baseline.name}: {', '.join(scores)}")
     return lines
 
 
-def legend(found: Comparison) -> str:
-    level = f"{found.confidence * 100:g}%"
-    spread = any(i.low is not None for row in found.rows for i in row.metrics.values())
+def legend(comparison: Comparison) -> str:
+    level = f"{comparison.confidence * 100:g}%"
+    spread = any(i.low is not None for row in comparison.rows for i in row.metrics.values())
     ends = f" ± is the {level} interval." if spread else ""
     return f"* best of its column, means over n seeds.{ends} Test scores choose nothing."
 
 
-def rich_table(found: Comparison, columns: Columns) -> Table:
+def rich_table(comparison: Comparison, columns: Columns) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("strategy", overflow="fold", min_width=9)
-    by_row = _texts(found, columns)
-    for place, column in enumerate(columns):
-        # Else rich takes a title's longest word for all the room that the column needs.
-        width = max(len(text) for text in [_title(column), *(cells[place] for cells in by_row)])
+    by_row = _texts(comparison, columns)
+    for index, column in enumerate(columns):
+        # Without a minimum, rich makes a column only as wide as the longest word of its title.
+        width = max(len(text) for text in [_title(column), *(cells[index] for cells in by_row)])
         table.add_column(_title(column), justify="right", no_wrap=True, min_width=width)
-    for row, cells in zip(found.rows, by_row, strict=True):
+    for row, cells in zip(comparison.rows, by_row, strict=True):
         if row.finished:
             table.add_row(escape(row.name), *cells)
         else:
@@ -167,30 +164,31 @@ def rich_table(found: Comparison, columns: Columns) -> Table:
     return table
 
 
-def _texts(found: Comparison, columns: Columns) -> list[list[str]]:
-    """One list of cells per row."""
-    verdicts = _verdicts(found)
+def _texts(comparison: Comparison, columns: Columns) -> list[list[str]]:
+    """Return one list of cells per row."""
+    verdicts = _verdicts(comparison)
     by_column = []
     for column in columns:
         if isinstance(column, Column):
             known = column.metric in HIGHER_IS_BETTER
-            marked = best(found.rows, column.metric) if known else set()
-            by_column.append([_cell(row, column, marked) for row in found.rows])
+            marked = best(comparison.rows, column.metric) if known else set()
+            by_column.append([_cell(row, column, marked) for row in comparison.rows])
         elif column == VERDICT:
-            by_column.append([verdicts.get(row.name, "-") for row in found.rows])
+            by_column.append([verdicts.get(row.name, "-") for row in comparison.rows])
         else:
-            by_column.append([str(row.finished) for row in found.rows])
+            by_column.append([str(row.finished) for row in comparison.rows])
     return [list(cells) for cells in zip(*by_column, strict=True)]
 
 
-def _verdicts(found: Comparison) -> dict[str, str]:
-    """Per chosen configuration, how it stands against the best of its group."""
+def _verdicts(comparison: Comparison) -> dict[str, str]:
+    """Return per chosen configuration its verdict against the best of its group."""
     texts = {}
-    for group in sentences.groups(found):
-        rows = sentences.ranked(found, group)
+    for group in sentences.groups(comparison):
+        rows = sentences.ranked_rows(comparison, group)
         for row in rows:
-            d = sentences.between(found, row, rows[0]) if len(rows) > 1 else None
-            texts[row.name] = d.verdict if d else "best" if row is rows[0] and rows[1:] else "-"
+            difference = sentences.difference_between(comparison, row, rows[0])
+            is_best = row is rows[0] and len(rows) > 1
+            texts[row.name] = difference.verdict if difference else "best" if is_best else "-"
     return texts
 
 
@@ -199,15 +197,15 @@ def _title(column: Column | str) -> str:
 
 
 def _cell(row: Row, column: Column, marked: set[str]) -> str:
-    found = row.metrics.get(column.metric)
-    if found is None:
+    interval = row.metrics.get(column.metric)
+    if interval is None:
         return "-"
-    text = format(found.mean, column.form) + ("*" if row.name in marked else "")
-    if column.spread and found.values:
-        return f"{text} ({', '.join(format(v, column.form) for v in found.values)})"
-    if not column.spread or found.low is None or found.high is None:
+    text = format(interval.mean, column.form) + ("*" if row.name in marked else "")
+    if column.spread and interval.values:
+        return f"{text} ({', '.join(format(v, column.form) for v in interval.values)})"
+    if not column.spread or interval.low is None or interval.high is None:
         return text
-    return f"{text} ±{(found.high - found.low) / 2:{column.form}}"
+    return f"{text} ±{(interval.high - interval.low) / 2:{column.form}}"
 
 
 def _baseline_cell(column: Column | str, metrics: dict[str, float]) -> str:
@@ -216,12 +214,14 @@ def _baseline_cell(column: Column | str, metrics: dict[str, float]) -> str:
     return format(metrics[column.metric], column.form)
 
 
-def _numbers(found: Interval | None) -> list[float | int | str]:
-    values = [found.mean, found.low, found.high, found.sd, found.n] if found else [None] * 5
+def _numbers(interval: Interval | None) -> list[float | int | str]:
+    if interval is None:
+        return [""] * 5
+    values = (interval.mean, interval.low, interval.high, interval.sd, interval.n)
     return ["" if value is None else value for value in values]
 
 
 def _inline(text: Text) -> str:
-    """Text in one cell or line of Markdown, with nothing in it taken for markup."""
+    """Escape a text for one cell or line of Markdown."""
     escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(str(text), quote=False))
     return " ".join(escaped.split())
