@@ -73,23 +73,23 @@ def unfair_sweep(folder: Path) -> list[Record]:
 
 def build(folder: Path, records: list[Record], language: str, **options: object) -> str:
     """The page of runs, with the baselines that `baselines` computes."""
-    found = compare.compare(records, CompareConfig(**options))  # type: ignore[arg-type]
+    comparison = compare.compare(records, CompareConfig(**options))  # type: ignore[arg-type]
     truth = next(p for r in records if (p := read_outputs.predictions(r)).ids)
     for key in ("baseline.majority", "baseline.words"):
         name = Remark(key, {"strength": "0.3"})
         metrics = {"test_accuracy": 0.4, "test_f1": 0.2, "runtime_s": 0.1}
-        found.baselines.append(Baseline(name, metrics, (truth.labels[0],) * len(truth.labels)))
+        comparison.baselines.append(Baseline(name, metrics, (truth.labels[0],) * len(truth.labels)))
     plan = read_outputs.Plan("sweep", "python -m sweep", "", "", "", ({"name": "none seed=5"},))
-    material = Material(found, records, plan, words.load(language), {}, 0)
+    material = Material(comparison, records, plan, words.load(language), {}, 0)
     return pages.build(folder, material).read_text("utf-8")
 
 
 def names(records: list[Record]) -> list[str]:
     """What a page shows of every run as it is: its name, its tags and its log."""
-    found = ["python -m sweep", "trained", "loading"]
+    texts = ["python -m sweep", "trained", "loading"]
     for record in records:
-        found += [record.name, *map(str, record.tags.values())]
-    return [text for text in found if LATIN.search(text)]
+        texts += [record.name, *map(str, record.tags.values())]
+    return [text for text in texts if LATIN.search(text)]
 
 
 def quoted(records: list[Record]) -> list[str]:
@@ -132,15 +132,15 @@ def test_no_sentence_on_a_sweep_without_results_is_english(tmp_path: Path) -> No
 
 def test_an_english_sentence_would_be_found(tmp_path: Path) -> None:
     records = unfair_sweep(tmp_path / "runs")
-    found = english(texts_of(build(tmp_path / "report", records, "en")), quoted(records))
-    assert "no fine-tuning" in found
-    assert any(text.startswith("training times are shown but not ranked") for text in found)
-    assert any(text.startswith("The cheapest strategy by") for text in found)
+    sentences = english(texts_of(build(tmp_path / "report", records, "en")), quoted(records))
+    assert "no fine-tuning" in sentences
+    assert any(text.startswith("training times are shown but not ranked") for text in sentences)
+    assert any(text.startswith("The cheapest strategy by") for text in sentences)
 
 
 def test_no_korean_sentence_has_english_words() -> None:
-    found = {
+    foreign_words = {
         key: foreign(re.sub(r"{.*?}", "", sentence))
         for key, sentence in words.load("ko").sentences.items()
     }
-    assert {key: left for key, left in found.items() if left} == {}
+    assert {key: matches for key, matches in foreign_words.items() if matches} == {}

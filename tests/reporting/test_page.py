@@ -39,13 +39,13 @@ FIGURES = (
 
 def compared(records: list[Record]) -> Comparison:
     """What is said of runs, with baselines as good as a coin."""
-    found = compare.compare(records)
+    comparison = compare.compare(records)
     truth = next((p for r in records if (p := read_outputs.predictions(r)).ids), None)
     if truth is not None:
         constant = (truth.labels[0],) * len(truth.labels)
         metrics = {"test_accuracy": 0.4, "test_f1": 0.2, "eval_accuracy": 0.4, "runtime_s": 0.1}
-        found.baselines.append(Baseline(Remark("baseline.majority"), metrics, constant))
-    return found
+        comparison.baselines.append(Baseline(Remark("baseline.majority"), metrics, constant))
+    return comparison
 
 
 def build(folder: Path, records: list[Record], language: str = "en", **more: Any) -> Path:
@@ -123,12 +123,12 @@ def opened(browser: Browser) -> Iterator[Opener]:
     def open_page(path: Path, **options: Any) -> Opened:
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        found = Opened(page)
-        page.on("request", lambda request: found.requests.append(request.url))
-        page.on("console", lambda message: found.complaints.append(message.text))
-        page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        tab = Opened(page)
+        page.on("request", lambda request: tab.requests.append(request.url))
+        page.on("console", lambda message: tab.complaints.append(message.text))
+        page.on("pageerror", lambda error: tab.complaints.append(str(error)))
         page.goto(path.as_uri())
-        return found
+        return tab
 
     yield open_page
     for context in contexts:
@@ -140,10 +140,10 @@ def test_it_opens_without_complaints_and_asks_nobody(
     name: str, opened: Opener, request: Any
 ) -> None:
     path = request.getfixturevalue(name)
-    found = opened(path)
-    assert found.complaints == []
-    assert [url for url in found.requests if not url.startswith("data:")] == [path.as_uri()]
-    assert found.page.evaluate("window.broken") is None
+    tab = opened(path)
+    assert tab.complaints == []
+    assert [url for url in tab.requests if not url.startswith("data:")] == [path.as_uri()]
+    assert tab.page.evaluate("window.broken") is None
     assert path.stat().st_size < 4 * 2**20
 
 
@@ -160,10 +160,10 @@ def test_every_figure_is_there_with_its_text_and_as_a_file(plain: Path, opened: 
 
 
 def test_a_figure_alone_is_a_picture(plain: Path, opened: Opener) -> None:
-    found = opened(plain.parent / "figure_cost_time.svg")
-    assert found.complaints == []
-    assert found.page.locator("svg > desc").count() == 1
-    assert found.page.locator(".mark").count() == 3
+    tab = opened(plain.parent / "figure_cost_time.svg")
+    assert tab.complaints == []
+    assert tab.page.locator("svg > desc").count() == 1
+    assert tab.page.locator(".mark").count() == 3
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_axe_finds_no_serious_fault(name: str, mode: str, opened: Opener, reques
     path = request.getfixturevalue(name)
     page = opened(path, color_scheme=mode).page
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
-    found = Axe().run(page).response["violations"]
-    serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] != "minor"]
+    violations = Axe().run(page).response["violations"]
+    serious = [(v["id"], v["nodes"][0]["html"]) for v in violations if v["impact"] != "minor"]
     assert serious == []
 
 
@@ -190,10 +190,10 @@ def test_no_page_scrolls_sideways(name: str, width: int, opened: Opener, request
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def column(page: Page, place: int) -> list[str]:
+def column(page: Page, number: int) -> list[str]:
     """Texts of a column of the strategy table, baselines left out."""
     cells = page.locator(
-        f"#strategies table >> nth=0 >> tbody:not(.feet) tr > *:nth-child({place})"
+        f"#strategies table >> nth=0 >> tbody:not(.feet) tr > *:nth-child({number})"
     )
     return cells.all_inner_texts()
 
@@ -201,16 +201,16 @@ def column(page: Page, place: int) -> list[str]:
 def test_a_table_sorts_by_click_and_says_so(plain: Path, opened: Opener) -> None:
     page = opened(plain).page
     heading = page.locator("#strategies th", has_text="training, s").first
-    place = 1 + [h.strip() for h in page.locator("#strategies thead th").all_inner_texts()].index(
+    number = 1 + [h.strip() for h in page.locator("#strategies thead th").all_inner_texts()].index(
         heading.inner_text().strip()
     )
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
-    found = [float(text) for text in column(page, place)]
-    assert found == sorted(found, reverse=True)
+    seconds = [float(text) for text in column(page, number)]
+    assert seconds == sorted(seconds, reverse=True)
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert [float(text) for text in column(page, place)] == found[::-1]
+    assert [float(text) for text in column(page, number)] == seconds[::-1]
     assert "majority" in page.locator("#strategies tbody.feet").inner_text()
 
 
@@ -227,7 +227,7 @@ def test_a_table_sorts_by_keyboard(plain: Path, opened: Opener) -> None:
 def test_the_keyboard_reaches_everything_that_can_be_used(plain: Path, opened: Opener) -> None:
     page = opened(plain).page
     usable = page.locator("a, button, summary, [tabindex='0']")
-    visible = [place for place in range(usable.count()) if usable.nth(place).is_visible()]
+    visible = [index for index in range(usable.count()) if usable.nth(index).is_visible()]
     page.evaluate(
         "window.reached = new Set(); addEventListener('focusin', (e) => reached.add(e.target))"
     )

@@ -61,8 +61,8 @@ def test_a_text_is_cut_by_its_width(text: str, expected: str) -> None:
 
 
 def test_texts_and_attributes_are_escaped() -> None:
-    found = svg.text(0, 0, "<b>&", class_='"x')
-    assert found == '<text x="0" y="0" class="&quot;x" text-anchor="start">&lt;b&gt;&amp;</text>'
+    element = svg.text(0, 0, "<b>&", class_='"x')
+    assert element == '<text x="0" y="0" class="&quot;x" text-anchor="start">&lt;b&gt;&amp;</text>'
 
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
@@ -80,18 +80,18 @@ def test_f1_is_that_of_scikit_learn() -> None:
     labels, guesses = list("aabbcc"), list("abbbca")
     pairs = Predictions(list("123456"), labels, guesses).pairs
     expected = f1_score(labels, guesses, average=None, labels=list("abc"))
-    found = per_strategy.f1_scores(pairs, ["a", "b", "c", "never"])
-    assert list(found.values())[:3] == pytest.approx(list(expected))
-    assert found["never"] is None
+    scores = per_strategy.f1_scores(pairs, ["a", "b", "c", "never"])
+    assert list(scores.values())[:3] == pytest.approx(list(expected))
+    assert scores["never"] is None
 
 
 def test_the_classes_with_the_fewest_errors_are_put_together() -> None:
     names = [f"c{i}" for i in range(30)]
     pairs = Predictions(["1"] * 31, [*names, "c7"], [*names, "c9"]).pairs
-    found = per_strategy.confusion(pairs, names, "others")
-    assert (len(found.names), found.names[-1], found.rest) == (20, "others", 11)
-    assert sum(map(sum, found.counts)) == 31
-    assert found.counts[found.names.index("c7")][found.names.index("c9")] == 1
+    matrix = per_strategy.confusion(pairs, names, "others")
+    assert (len(matrix.names), matrix.names[-1], matrix.rest) == (20, "others", 11)
+    assert sum(map(sum, matrix.counts)) == 31
+    assert matrix.counts[matrix.names.index("c7")][matrix.names.index("c9")] == 1
 
 
 def test_most_seeds_decide_what_a_strategy_says() -> None:
@@ -101,16 +101,16 @@ def test_most_seeds_decide_what_a_strategy_says() -> None:
 
 @pytest.mark.parametrize(("strategy", "passed"), [("none", 2), ("attention", 2), ("full", 0)])
 def test_a_map_counts_the_layers_that_gradients_pass(strategy: str, passed: int) -> None:
-    found = layer_map(tensors(strategy))
-    assert [name for name, _ in found.rows] == ["head", "pooler", "2", "1", "embeddings"]
-    assert (found.layers, found.passed) == (2, passed)
+    layers = layer_map(tensors(strategy))
+    assert [name for name, _ in layers.rows] == ["head", "pooler", "2", "1", "embeddings"]
+    assert (layers.layers, layers.passed) == (2, passed)
 
 
 def test_a_map_shows_every_tensor_of_a_layer() -> None:
-    found = layer_map(tensors("attention"))
-    assert found.groups == (("attention", 4), ("feed-forward", 4))
-    assert dict(found.rows)["1"] == (TRAINED,) * 4 + (FROZEN,) * 4
-    assert dict(found.rows)["head"] == (TRAINED, TRAINED)
+    layers = layer_map(tensors("attention"))
+    assert layers.groups == (("attention", 4), ("feed-forward", 4))
+    assert dict(layers.rows)["1"] == (TRAINED,) * 4 + (FROZEN,) * 4
+    assert dict(layers.rows)["head"] == (TRAINED, TRAINED)
 
 
 def test_an_adapter_is_shown_at_the_tensor_it_adapts() -> None:
@@ -124,9 +124,9 @@ def test_an_adapter_is_shown_at_the_tensor_it_adapts() -> None:
         ("base_model.model.classifier.modules_to_save.default.weight", True, "head: classifier"),
     ]
     keys = ("name", "trainable", "decided_by")
-    found = layer_map([dict(zip(keys, values, strict=True)) for values in rows])
-    assert found.rows == (("head", (TRAINED,)), ("1", (ADAPTED, FROZEN)))
-    assert found.passed == 1
+    layers = layer_map([dict(zip(keys, values, strict=True)) for values in rows])
+    assert layers.rows == (("head", (TRAINED,)), ("1", (ADAPTED, FROZEN)))
+    assert layers.passed == 1
 
 
 def test_where_a_tensor_stands_is_read_and_not_guessed_from_its_name() -> None:
@@ -139,15 +139,15 @@ def test_where_a_tensor_stands_is_read_and_not_guessed_from_its_name() -> None:
         ("m.out.weight", True, 3, True),
     ]
     keys = ("name", "trainable", "depth", "head")
-    found = layer_map([dict(zip(keys, values, strict=True)) for values in rows])
-    assert found.rows == (
+    layers = layer_map([dict(zip(keys, values, strict=True)) for values in rows])
+    assert layers.rows == (
         ("head", (TRAINED,)),
         ("pool", (TRAINED,)),
         ("2", (TRAINED,)),
         ("1", (FROZEN,)),
         ("embeddings", (FROZEN, FROZEN)),
     )
-    assert (found.layers, found.passed) == (2, 1)
+    assert (layers.layers, layers.passed) == (2, 1)
 
 
 @pytest.mark.parametrize("strategy", ["none", "attention", "full"])
@@ -180,8 +180,8 @@ def compared(chosen: str, provisional: bool = False) -> Comparison:
 
 
 def test_the_verdict_is_three_sentences() -> None:
-    found = sentences.verdict(compared("full"), words.load("en"))
-    assert [text.replace("\u00a0", " ") for text in found] == [
+    verdict = sentences.verdict(compared("full"), words.load("en"))
+    assert [text.replace("\u00a0", " ") for text in verdict] == [
         "Take “full”: it reaches 78.0 % [77.0, 79.0] test accuracy, and of the strategies shown to"
         " be at most 3 points worse than the best it has the smallest training time, 20.0 s.",
         "“none” scores highest with 80.0 % [79.0, 81.0]; “full” against it is worse (−2.0 [−3.0,"
@@ -197,11 +197,11 @@ def test_the_best_alone_is_taken_for_its_score() -> None:
 
 
 def test_one_seed_makes_the_verdict_provisional() -> None:
-    found = sentences.verdict(compared("none", provisional=True), words.load("en"))
-    assert found[0].startswith("For now, take “none”")
+    verdict = sentences.verdict(compared("none", provisional=True), words.load("en"))
+    assert verdict[0].startswith("For now, take “none”")
 
 
 def test_the_verdict_has_three_sentences_in_korean_too() -> None:
-    found = sentences.verdict(compared("full"), words.load("ko"))
-    assert len(found) == 3
-    assert found[0].startswith("‘full’ 전략을 권합니다.")
+    verdict = sentences.verdict(compared("full"), words.load("ko"))
+    assert len(verdict) == 3
+    assert verdict[0].startswith("‘full’ 전략을 권합니다.")

@@ -42,8 +42,8 @@ def row(name: str = "none", failures: tuple[str, ...] = (), **means: float) -> R
 def compared(*rows: Row, **more: object) -> Comparison:
     """A comparison in which every row that has results was chosen."""
     chosen = [row for row in rows if row.finished]
-    found = Comparison(list(rows), chosen, "test", [], [], [], None)
-    return Comparison(**{**found.__dict__, **more})
+    comparison = Comparison(list(rows), chosen, "test", [], [], [], None)
+    return Comparison(**{**comparison.__dict__, **more})
 
 
 def difference(a: str, b: str, verdict: str) -> Difference:
@@ -52,10 +52,10 @@ def difference(a: str, b: str, verdict: str) -> Difference:
     return Difference("test_accuracy", a, b, -0.02, -0.03, -0.01, 0.01, 0.01, verdict, method)
 
 
-def printed(found: Comparison, width: int = 80) -> list[str]:
+def printed(comparison: Comparison, width: int = 80) -> list[str]:
     """Lines of the comparison on a terminal of a given width."""
     console = Console(width=width, file=io.StringIO())
-    terminal.print_comparison(console, found)
+    terminal.print_comparison(console, comparison)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -85,12 +85,12 @@ def test_a_narrow_terminal_gets_three_tables(width: int, tables: int) -> None:
 
 def test_the_best_of_a_column_has_a_mark_and_the_others_a_verdict() -> None:
     worse = {**NUMBERS, "test_accuracy": 0.68}
-    found = compared(
+    comparison = compared(
         row("full", **worse),
         row("none", **NUMBERS),
         differences=[difference("full", "none", "worse")],
     )
-    lines = printed(found)
+    lines = printed(comparison)
     by_table = [[line.split()[1:] for line in lines[start : start + 2]] for start in (2, 6)]
     assert by_table == [
         [
@@ -104,12 +104,12 @@ def test_the_best_of_a_column_has_a_mark_and_the_others_a_verdict() -> None:
     ]
 
 
-def test_baselines_are_told() -> None:
-    found = compared(
+def test_baselines_are_printed() -> None:
+    comparison = compared(
         row("none", **NUMBERS),
         baselines=[Baseline(Remark("baseline.majority"), {"test_accuracy": 0.4, "runtime_s": 0.1})],
     )
-    lines = printed(found, 120)
+    lines = printed(comparison, 120)
     assert "without fine-tuning, majority class: test acc 0.400" in lines
 
 
@@ -123,8 +123,8 @@ def test_a_strategy_that_failed_says_so_and_why() -> None:
 def test_of_many_configurations_the_chosen_are_printed() -> None:
     rates = [row(f"{name} rate={r}", **NUMBERS) for r in range(6) for name in ("none", "full")]
     lost = [row(f"bias rate={r}", (f"bias rate={r}: FAILED: x",)) for r in range(2)]
-    found = compared(*rates, *lost, chosen=[rates[4], rates[7]])
-    lines = printed(found, 180)
+    comparison = compared(*rates, *lost, chosen=[rates[4], rates[7]])
+    lines = printed(comparison, 180)
     names = [" ".join(line.split()[:2]) for line in lines if " rate=" in line[:12]]
     assert names[:3] == ["none rate=2", "full rate=3", "bias rate=0"]
     assert "11 more configurations, not chosen by validation, are in report/summary.csv" in lines
@@ -163,7 +163,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
     ]
     tables.write(compared(*rows), tmp_path / "report")
     with (tmp_path / "report" / "summary.csv").open(newline="", encoding="utf-8") as file:
-        head, *found = list(csv.reader(file))
+        head, *lines = list(csv.reader(file))
     assert head[:7] == [
         "configuration",
         "strategy",
@@ -174,7 +174,7 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
         "verdict",
     ]
     assert head[7:] == ["m", "m_low", "m_high", "m_sd", "m_n"]
-    assert [[*line[:6], *line[7:]] for line in found] == [
+    assert [[*line[:6], *line[7:]] for line in lines] == [
         ["none, x", "none", "everything", "2", "1", "1", "2", "1", "3", "0.5", "2"],
         ["full", "full", "head", "1", "0", "1", "5", "", "", "", "1"],
         ["bias", "bias", "", "0", "1", "0", "", "", "", "", ""],
@@ -185,14 +185,14 @@ def test_the_csv_has_every_metric_with_its_interval(tmp_path: Path) -> None:
 def test_no_text_is_a_formula_for_a_spreadsheet(start: str, tmp_path: Path) -> None:
     tables.write(compared(Row(start, start, start, 1, (), {"m": Interval(-5, 1)})), tmp_path)
     with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))[0]
-    assert found["configuration"] == found["strategy"] == found["trains"] == f"'{start}"
-    assert found["m"] == "-5"
+        line = list(csv.DictReader(file))[0]
+    assert line["configuration"] == line["strategy"] == line["trains"] == f"'{start}"
+    assert line["m"] == "-5"
 
 
 def test_the_markdown_has_the_verdict_the_table_and_the_failures(tmp_path: Path) -> None:
-    found = compared(row("none", **NUMBERS), row("bias", ("bias: FAILED: x",)), warnings=["w"])
-    tables.write(found, tmp_path)
+    comparison = compared(row("none", **NUMBERS), row("bias", ("bias: FAILED: x",)), warnings=["w"])
+    tables.write(comparison, tmp_path)
     text = (tmp_path / "summary.md").read_text("utf-8")
     assert text.startswith("“none” alone has a result, 70.0 % \\[65.0, 75.0\\] test accuracy;")
     table = [line for line in text.splitlines() if line.startswith("|")]
