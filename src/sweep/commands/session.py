@@ -122,7 +122,7 @@ class SweepSession:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _write_down(self, specs: dict[int, RunSpec], records: dict[int, Record]) -> None:
-        """Write plan.json, so that a sweep that was cut off can be reported too."""
+        """Write sweep.json, so that a sweep that was cut off can be reported too."""
         content = {
             "id": self.box.run_id,
             "name": self.folder.name,
