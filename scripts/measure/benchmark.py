@@ -3,12 +3,12 @@
     python scripts/measure/benchmark.py --texts 4096 --epochs 3 --repeats 3 \\
         [--only none,full] [--growth]
 
-Everything is measured in a process of its own, the sides in turn, and every measurement is written
-down at once, so that a run that was stopped goes on where it was (same --out and commit). Results:
+Every measurement has its own process, the sides take turns, and each result is written at once, so
+that a benchmark that was stopped goes on where it was (same --out and commit). Results:
 OUT/results.jsonl, OUT/summary.json, OUT/summary.md, and with --growth OUT/growth.svg.
 
-Ratios compare one machine with itself in one run. Accuracies are on the test split; the nine
-notebook runs are nine times the one of the same repeat.
+Ratios compare one machine with itself in one benchmark. Accuracies are on the test split. The time
+of nine notebook runs is nine times that of the run of the same repeat.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 BATCH_SIZE = 64
 STRATEGIES = ("none", "attention", "full", "top_layers")
 RATES = {"none": 1e-4, "attention": 3e-4, "full": 3e-2, "top_layers": 3e-4}
-"""Of both sides."""
+"""Learning rates of both sides."""
 GROWTH = {
     "texts": (512, 1024, 2048),
     "epochs": (1, 2, 4),
@@ -40,7 +40,7 @@ GROWTH = {
     "runs": (1, 3, 6),
 }
 Quantity = tuple[str, str]
-"""A measurement and one of its numbers."""
+"""The names of a measurement and of one of its numbers."""
 RATIOS: dict[str, tuple[Quantity, Quantity, float]] = {
     **{
         f"{s}, training alone": ((f"notebook {s}", "train_s"), (f"sweep {s}", "train_s"), 1)
@@ -61,7 +61,7 @@ RATIOS: dict[str, tuple[Quantity, Quantity, float]] = {
         for s in ("none", "attention", "full")
     },
 }
-"""What is divided by what, and how often the first would have to be run."""
+"""Per ratio, the dividend, the divisor, and how often the dividend would have to be run."""
 BARS = {
     "none, training alone": (3.3, 4.5),
     "attention, training alone": (3.5, 5.0),
@@ -69,7 +69,7 @@ BARS = {
     "full, in the process": (10.0, 15.0),
     "nine runs of full": (40.0, 80.0),
 }
-"""Per ratio, what is wanted at least and what is aimed at."""
+"""Per ratio, the least value that is wanted, and the value aimed at."""
 Result = dict[str, Any]
 
 
@@ -84,10 +84,10 @@ class Bench:
     data: Path
     model: Path
     world: str
-    """Commit, machine and versions, so that numbers of others are measured anew."""
+    """Commit, machine and versions; results with others are measured again."""
 
     def key(self, name: str, repeat: int) -> list[Any]:
-        """What a stored measurement is recognised by."""
+        """Return what a stored measurement is recognised by."""
         return [name, repeat, self.texts, self.epochs, self.world]
 
 
@@ -95,26 +95,31 @@ Measure = Callable[[Bench, int], Result]
 
 
 def recipe(kind: str, strategy: str) -> Measure:
-    """The notebook's or the Trainer's way to train a strategy once."""
+    """Return the measurement of one training by `notebook_recipe.py`.
+
+    Args:
+        kind: `notebook` or `trainer`.
+        strategy: One of STRATEGIES.
+    """
 
     def measure(bench: Bench, seed: int) -> Result:
         command = [
-            *(sys.executable, str(HERE / "notebook_recipe.py")),
+            *(sys.executable, str(FOLDER / "notebook_recipe.py")),
             *("--recipe", kind, "--strategy", strategy, "--model", str(bench.model)),
             *("--data", str(bench.data), "--epochs", str(bench.epochs)),
             *("--batch-size", str(BATCH_SIZE), "--learning-rate", str(RATES[strategy])),
             *("--seed", str(seed)),
         ]
         with empty_folder(bench) as folder:
-            found, _ = timed(command, folder)
-        printed: dict[str, Any] = json.loads(found.pop("printed").splitlines()[-1])
-        return found | printed
+            result, _ = timed(command, folder)
+        printed: dict[str, Any] = json.loads(result.pop("printed").splitlines()[-1])
+        return result | printed
 
     return measure
 
 
 def swept(*overrides: str) -> Measure:
-    """One sweep from an empty folder: nothing is cached."""
+    """Return the measurement of one sweep in an empty folder, where nothing is cached."""
 
     def measure(bench: Bench, seed: int) -> Result:
         with empty_folder(bench) as folder:
@@ -123,39 +128,39 @@ def swept(*overrides: str) -> Measure:
     return measure
 
 
-def nine(bench: Bench, seed: int) -> Result:
-    """Three rates and three seeds of `full`, in one sweep."""
+def measure_nine_runs(bench: Bench, seed: int) -> Result:
+    """Measure three rates and three seeds of `full` in one sweep."""
     with empty_folder(bench) as folder:
         rates = "optimizer.learning_rate=1e-2,3e-2,1e-1"
         return sweep(bench, folder, ["freeze=full", rates, f"seed={seed},{seed + 1},{seed + 2}"])
 
 
-def again(bench: Bench, seed: int) -> Result:
-    """A sweep whose tokens are cached, up to its first step."""
+def measure_cached_tokens(bench: Bench, seed: int) -> Result:
+    """Measure a short sweep whose tokens are cached, for the time to its first step."""
     with empty_folder(bench) as folder:
-        own = ["freeze=none", "trainer.max_steps=2", "trainer.logging_steps=1"]
-        sweep(bench, folder, [*own, f"seed={seed}"])
+        options = ["freeze=none", "trainer.max_steps=2", "trainer.logging_steps=1"]
+        sweep(bench, folder, [*options, f"seed={seed}"])
         (folder / "mlruns" / "cache").rename(folder / "cache")
         shutil.rmtree(folder / "mlruns")  # or the sweep would take over what is finished
         (folder / "mlruns").mkdir()
         (folder / "cache").rename(folder / "mlruns" / "cache")
-        return sweep(bench, folder, [*own, f"seed={seed}"])
+        return sweep(bench, folder, [*options, f"seed={seed}"])
 
 
-def peak(bench: Bench, seed: int) -> Result:
-    """Products of square bf16 matrices per second."""
+def measure_peak(bench: Bench, seed: int) -> Result:
+    """Measure the floating-point operations per second of a product of bf16 matrices."""
     code = (
         "import time, torch; a = torch.randn(2048, 2048).bfloat16(); times = []\n"
         "for _ in range(30):\n"
         "    t = time.perf_counter(); a @ a; times.append(time.perf_counter() - t)\n"
         "print(2 * 2048**3 / sorted(times)[15])"
     )
-    found, _ = timed([sys.executable, "-c", code], bench.out)
-    return {"flop_per_s": float(found["printed"])}
+    result, _ = timed([sys.executable, "-c", code], bench.out)
+    return {"flop_per_s": float(result["printed"])}
 
 
 MEASURES: dict[str, Measure] = {
-    "peak": peak,
+    "peak": measure_peak,
     "notebook none": recipe("notebook", "none"),
     "sweep none": swept("freeze=none"),
     "trainer none": recipe("trainer", "none"),
@@ -167,10 +172,10 @@ MEASURES: dict[str, Measure] = {
     "notebook full": recipe("notebook", "full"),
     "sweep full": swept("freeze=full"),
     "trainer full": recipe("trainer", "full"),
-    "sweep nine": nine,
-    "sweep again": again,
+    "sweep nine": measure_nine_runs,
+    "sweep again": measure_cached_tokens,
 }
-"""What is compared stands side by side, for the speed of a machine drifts."""
+"""Measurements that are compared follow each other, because the speed of a machine drifts."""
 
 
 def sweep(bench: Bench, folder: Path, overrides: Sequence[str]) -> Result:
@@ -185,15 +190,15 @@ def sweep(bench: Bench, folder: Path, overrides: Sequence[str]) -> Result:
     strategy = next(o.split("=")[1] for o in overrides if o.startswith("freeze="))
     if "optimizer.learning_rate" not in given:
         rest.append(f"optimizer.learning_rate={RATES[strategy]}")
-    found, started = timed([sys.executable, "-m", "sweep", *overrides, *rest], folder)
-    del found["printed"]
+    result, started = timed([sys.executable, "-m", "sweep", *overrides, *rest], folder)
+    del result["printed"]
     paths = sorted(folder.glob("mlruns/sweeps/*/*/record.json"))
     records = [json.loads(path.read_text("utf-8")) for path in paths]
     metrics = [record["metrics"] for record in records]
     with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as store:
         query = "select min(timestamp) from metrics where key = 'train_loss'"
         (first_ms,) = store.execute(query).fetchone()
-    return found | {
+    return result | {
         "first_step_s": first_ms / 1000 - started,
         "train_s": metrics[0]["train_runtime_s"],
         "train_later_s": statistics.mean(m["train_runtime_s"] for m in metrics[1:] or metrics),
@@ -208,10 +213,10 @@ def sweep(bench: Bench, folder: Path, overrides: Sequence[str]) -> Result:
 
 
 def timed(command: Sequence[str], folder: Path) -> tuple[Result, float]:
-    """Seconds of a process from start to end with what it printed, and when it started.
+    """Run a command; return its seconds and output, and the time at which it started.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The command failed.
     """
     started, clock = time.time(), time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -225,7 +230,7 @@ def timed(command: Sequence[str], folder: Path) -> tuple[Result, float]:
 
 @contextlib.contextmanager
 def empty_folder(bench: Bench) -> Iterator[Path]:
-    """A folder for one measurement, removed after it."""
+    """Make a folder for one measurement, and remove it when the block ends."""
     folder = bench.out / "work"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -236,25 +241,27 @@ def empty_folder(bench: Bench) -> Iterator[Path]:
 
 
 def growth_measures() -> dict[str, Measure]:
-    """How the cost grows with data, epochs, trained layers and runs."""
-    found: dict[str, Measure] = {}
+    """Return measurements of how the cost grows with data, epochs, trained layers and runs."""
+    measures: dict[str, Measure] = {}
     for texts in GROWTH["texts"]:
-        found[f"texts {texts}"] = swept("freeze=none", f"data.train_size={texts}")
+        measures[f"texts {texts}"] = swept("freeze=none", f"data.train_size={texts}")
     for epochs in GROWTH["epochs"]:
         for strategy in ("full", "top_layers"):
-            own = ["freeze.count=2"] if strategy == "top_layers" else []
+            options = ["freeze.count=2"] if strategy == "top_layers" else []
             name = f"epochs {epochs} {strategy}"
-            found[name] = swept(f"freeze={strategy}", *own, f"trainer.num_train_epochs={epochs}")
+            measures[name] = swept(
+                f"freeze={strategy}", *options, f"trainer.num_train_epochs={epochs}"
+            )
     for layers in GROWTH["layers"]:
-        found[f"layers {layers}"] = swept("freeze=top_layers", f"freeze.count={layers}")
+        measures[f"layers {layers}"] = swept("freeze=top_layers", f"freeze.count={layers}")
     for runs in GROWTH["runs"]:
         rates = ",".join(str(round(1e-2 * (i + 1), 3)) for i in range(runs))
-        found[f"runs {runs}"] = swept("freeze=full", f"optimizer.learning_rate={rates}")
-    return found
+        measures[f"runs {runs}"] = swept("freeze=full", f"optimizer.learning_rate={rates}")
+    return measures
 
 
 def run(bench: Bench, measures: dict[str, Measure]) -> list[Result]:
-    """Measure what is not stored yet, the sides in turn; write after each."""
+    """Measure what is not stored yet, and store each result; return all results."""
     path = bench.out / "results.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     results = [json.loads(line) for line in lines]
@@ -278,8 +285,8 @@ def run(bench: Bench, measures: dict[str, Measure]) -> list[Result]:
 
 
 def write_summary(bench: Bench, results: Sequence[Result]) -> None:
-    """Medians and ratios as JSON and Markdown."""
-    found = {
+    """Write medians and ratios as JSON and Markdown."""
+    summary = {
         "settings": settings_of(bench),
         "ratios": {name: spread(values) for name in RATIOS if (values := ratios(results, name))},
         "others": {name: spread(values) for name, values in others(results).items() if values},
@@ -290,32 +297,32 @@ def write_summary(bench: Bench, results: Sequence[Result]) -> None:
             )
         },
     }
-    (bench.out / "summary.json").write_text(json.dumps(found, indent=1), "utf-8")
-    (bench.out / "summary.md").write_text(markdown(found), "utf-8")
+    (bench.out / "summary.json").write_text(json.dumps(summary, indent=1), "utf-8")
+    (bench.out / "summary.md").write_text(markdown(summary), "utf-8")
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, lowest, highest and count."""
+    """Return median, lowest, highest and count."""
     middle = statistics.median(values)
     return {"median": middle, "low": min(values), "high": max(values), "n": len(values)}
 
 
 def by_repeat(results: Sequence[Result], wanted: Quantity) -> dict[int, float]:
-    """A quantity of one measurement, by the number of its repeat."""
+    """Return a quantity of one measurement by the number of its repeat."""
     name, quantity = wanted
-    own = [r for r in results if r["name"] == name and quantity in r]
-    return {r["key"][1]: r[quantity] for r in own}
+    matching = [r for r in results if r["name"] == name and quantity in r]
+    return {r["key"][1]: r[quantity] for r in matching}
 
 
 def ratios(results: Sequence[Result], name: str) -> list[float]:
-    """One of `RATIOS` per repeat in which both sides were measured."""
+    """Return one of `RATIOS` for each repeat in which both sides were measured."""
     above, below, times = RATIOS[name]
     ours = by_repeat(results, below)
     return [times * v / ours[n] for n, v in by_repeat(results, above).items() if n in ours]
 
 
 def others(results: Sequence[Result]) -> dict[str, list[float]]:
-    """What is no ratio of two sides, per repeat."""
+    """Return the quantities that are not ratios of two sides, per repeat."""
     full = by_repeat(results, ("sweep full", "wall_s"))
     later = by_repeat(results, ("sweep nine", "train_later_s"))
     every = by_repeat(results, ("sweep nine", "wall_s"))
@@ -324,7 +331,7 @@ def others(results: Sequence[Result]) -> dict[str, list[float]]:
     top = by_repeat(results, ("peak", "flop_per_s"))
     first = by_repeat(results, ("sweep again", "first_step_s"))
     return {
-        # With the evaluation of the run, but not its training.
+        # Includes the evaluation of the run, but not its training.
         "overhead per run beyond the first, s": [
             (every[n] - full[n]) / 8 - later[n] for n in every if n in full
         ],
@@ -336,7 +343,7 @@ def others(results: Sequence[Result]) -> dict[str, list[float]]:
 
 
 def settings_of(bench: Bench) -> dict[str, Any]:
-    """What was measured, and where."""
+    """Return the settings of the benchmark and facts of the machine."""
     import torch
 
     return {
@@ -350,29 +357,29 @@ def settings_of(bench: Bench) -> dict[str, Any]:
     }
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The summary as tables."""
-    lines = [", ".join(f"{key} {value}" for key, value in found["settings"].items()), ""]
+def markdown(summary: dict[str, Any]) -> str:
+    """Return the summary as tables."""
+    lines = [", ".join(f"{key} {value}" for key, value in summary["settings"].items()), ""]
     lines += [
         "| ratio | median | low | high | n | at least | aim |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, ratio in found["ratios"].items():
+    for name, ratio in summary["ratios"].items():
         least, aim = BARS.get(name, ("", ""))
         lines.append(f"| {name} | {_cells(ratio, '.1f')} | {least} | {aim} |")
     for kind, form in (("others", ".2f"), ("medians", ".4g")):
         lines += ["", "| measured | median | low | high | n |", "|---|---|---|---|---|"]
-        lines += [f"| {name} | {_cells(v, form)} |" for name, v in found[kind].items()]
+        lines += [f"| {name} | {_cells(v, form)} |" for name, v in summary[kind].items()]
     return "\n".join(lines) + "\n"
 
 
-def _cells(found: dict[str, float], form: str) -> str:
-    values = " | ".join(f"{found[key]:{form}}" for key in ("median", "low", "high"))
-    return f"{values} | {found['n']}"
+def _cells(numbers: dict[str, float], form: str) -> str:
+    values = " | ".join(f"{numbers[key]:{form}}" for key in ("median", "low", "high"))
+    return f"{values} | {numbers['n']}"
 
 
 def plot_growth(bench: Bench, results: Sequence[Result]) -> None:
-    """One panel per quantity that grows, with all repeats as points."""
+    """Plot one panel per quantity that grows, with all repeats as points."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -397,12 +404,12 @@ def plot_growth(bench: Bench, results: Sequence[Result]) -> None:
 
 
 def prepare(args: argparse.Namespace) -> Bench:
-    """Write the rows that both sides read, and find the model."""
+    """Write the rows that both sides read, and return the settings of the benchmark."""
     from sweep.base import environment
     from sweep.base.device import resolve_hardware
     from sweep.config.compose import compose_jobs
     from sweep.data import splits as data
-    from sweep.models import model_files as folder
+    from sweep.models import model_files
 
     out = Path(args.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -414,14 +421,14 @@ def prepare(args: argparse.Namespace) -> Bench:
         rows[name] = list(zip(split.texts, split.labels.tolist(), strict=True))
     path = out / f"rows_{args.texts}.json"
     path.write_text(json.dumps(rows), "utf-8")
-    model = folder.fetch(job.cfg.model).absolute()
+    model = model_files.fetch(job.cfg.model).absolute()
     machine = environment.describe(resolve_hardware(job.cfg.trainer).device)
     world = f"{environment.git_state()} {environment.fingerprint(machine, environment.cores())}"
     return Bench(out, args.texts, args.epochs, args.repeats, path, model, world)
 
 
 def main() -> int:
-    """Measure, print the summary; returns the exit status, 1 when a measurement failed."""
+    """Measure and print the summary; return the exit status, 1 when a measurement failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=4096)
     parser.add_argument("--epochs", type=float, default=3)

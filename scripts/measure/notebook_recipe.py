@@ -1,4 +1,4 @@
-"""The other side of the benchmark: one training as notebooks write it, without any of `sweep`.
+"""Train once as notebooks do, without any of `sweep`: the other side of the benchmark.
 
     python scripts/measure/notebook_recipe.py --recipe notebook --strategy full --data rows.json \\
         --model FOLDER --epochs 3 --batch-size 64 --learning-rate 1e-3 --seed 0
@@ -28,11 +28,11 @@ TRAINED = {
     "top_layers": r".*(layer\.[45]\.|pooler|classifier).*",
     "full": "classifier.*",
 }
-"""What trains under a strategy, for a BERT of six layers."""
+"""Per strategy, a pattern of the parameters that train, for a BERT of six layers."""
 
 
 class PaddedRows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Tokenises a row whenever it is asked for."""
+    """Rows of (text, label), tokenised each time they are read."""
 
     def __init__(self, rows: list[Any], tokenizer: Any) -> None:
         self.rows, self.tokenizer = rows, tokenizer
@@ -42,14 +42,14 @@ class PaddedRows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         text, label = self.rows[index]
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             text, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         )
-        return {**{name: ids[0] for name, ids in found.items()}, "labels": label}
+        return {**{name: ids[0] for name, ids in encoded.items()}, "labels": label}
 
 
 class TimedTrainer(transformers.Trainer):
-    """Adds up the seconds of evaluation, which are no training."""
+    """A Trainer that adds up the seconds of evaluation, to be left out of the training time."""
 
     evaluation_s = 0.0
 
@@ -61,7 +61,7 @@ class TimedTrainer(transformers.Trainer):
 
 
 def main() -> None:
-    """Train, evaluate, print."""
+    """Train, evaluate, and print the measurements as JSON."""
     started = time.perf_counter()
     args = parse()
     with open(args.data, encoding="utf-8") as file:
@@ -100,23 +100,27 @@ def main() -> None:
     trainer.train()
     train_s = time.perf_counter() - began - trainer.evaluation_s
     accuracy = trainer.evaluate()["eval_accuracy"]
-    found = {"train_s": train_s, "process_s": time.perf_counter() - started, "accuracy": accuracy}
-    print(json.dumps(found))
+    measured = {
+        "train_s": train_s,
+        "process_s": time.perf_counter() - started,
+        "accuracy": accuracy,
+    }
+    print(json.dumps(measured))
 
 
 def encode(rows: list[Any], tokenizer: Any, recipe: str) -> Any:
-    """A data set of rows of (text, label)."""
+    """Return a data set of rows of (text, label)."""
     if recipe == "notebook":
         return PaddedRows(rows, tokenizer)
-    found = tokenizer([text for text, _ in rows], truncation=True, max_length=LENGTH)
+    encoded = tokenizer([text for text, _ in rows], truncation=True, max_length=LENGTH)
     return [
-        {**{name: ids[i] for name, ids in found.items()}, "labels": label}
+        {**{name: ids[i] for name, ids in encoded.items()}, "labels": label}
         for i, (_, label) in enumerate(rows)
     ]
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", choices=("notebook", "trainer"), required=True)
     parser.add_argument("--strategy", choices=tuple(TRAINED), required=True)

@@ -1,4 +1,4 @@
-"""Find each strategy's default learning rate: about the same number of rates for each.
+"""Search the default learning rate of each strategy, with about as many rates for each.
 
     python scripts/measure/search_rates.py [STRATEGY ...] [KEY=VALUE ...]
 
@@ -35,7 +35,7 @@ GRIDS = {
 
 
 def search(strategy: str, overrides: list[str]) -> None:
-    """Run one strategy's grid and print a line per rate."""
+    """Run the grid of one strategy, and print a line per rate."""
     before = set(Path("mlruns/sweeps").glob("*"))
     rates = ",".join(str(rate) for rate in GRIDS[strategy])
     choices = [f"freeze={strategy}", f"optimizer.learning_rate={rates}", *overrides]

@@ -1,12 +1,12 @@
-"""Kill a sweep again and again, then see whether nothing is lost.
+"""Kill a sweep again and again, and check that nothing is lost.
 
     python scripts/verify/chaos.py [--kills 50] [--seed 0] [--jobs 1] [--folder DIR]
 
 One sweep of tiny runs is left alone. Another one is started with the same command again and
 again, and each time the sweep, its runs, or both get SIGKILL, SIGTERM or SIGINT after a random
 time. The same command then has to end with every key FINISHED once, nothing RUNNING, and the
-metrics and curves of the sweep that was left alone. Prints what it did and found; exit status 1 if
-anything differs.
+metrics and curves of the sweep that was left alone. Prints the kills and the faults; exit status 1
+if there is any fault.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMED = ("_s", "per_second", "_mib")
 
 
 def main() -> int:
-    """Run both sweeps and compare them."""
+    """Run both sweeps and compare them; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def make_command(folder: Path, jobs: int, seeds: int) -> list[str]:
-    """A sweep of runs of some seconds, on a model and a table made here."""
+    """Make a small model and a table, and return the command of a sweep of short runs on them."""
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -89,16 +89,16 @@ def make_command(folder: Path, jobs: int, seeds: int) -> list[str]:
 
 
 def run_to_end(command: list[str], folder: Path) -> None:
-    """Run the sweep undisturbed; its output is shown if it does not end well."""
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if found.returncode:
-        print(found.stdout, found.stderr)
+    """Run the sweep undisturbed, and print its output if it fails."""
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if process.returncode:
+        print(process.stdout, process.stderr)
 
 
 def disturb(command: list[str], folder: Path, kills: int, draw: random.Random) -> Iterator[str]:
-    """Start the sweep over and over, and kill it; says what was done how often.
+    """Start the sweep over and over, and kill it; yield how often each kill was done.
 
-    Where all runs have finished, the rest of the kills meets a sweep that has nothing to do.
+    Once all runs have finished, the remaining kills meet a sweep that has nothing to do.
     """
     done: Counter[str] = Counter()
     process = None
@@ -119,7 +119,7 @@ def disturb(command: list[str], folder: Path, kills: int, draw: random.Random) -
 
 
 def strike(process: subprocess.Popen[str], draw: random.Random) -> str:
-    """Kill or stop the sweep, its runs, or both."""
+    """Kill or stop the sweep, its runs, or both; return which signal was sent to which."""
     if process.poll() is not None:
         return "no run left to disturb"
     parent = psutil.Process(process.pid)
@@ -137,14 +137,14 @@ def strike(process: subprocess.Popen[str], draw: random.Random) -> str:
 
 
 def find_faults(calm: Path, stormy: Path) -> Iterator[str]:
-    """What the disturbed sweep lacks, has twice, or has otherwise."""
-    expected, found = history(calm), history(stormy)
-    statuses = Counter(status for runs in found.values() for status, _, _ in runs)
-    print("runs in the store:", dict(statuses), "of", len(found), "keys")
+    """Yield what the disturbed sweep lacks, has twice, or has with other numbers."""
+    expected, actual = history(calm), history(stormy)
+    statuses = Counter(status for runs in actual.values() for status, _, _ in runs)
+    print("runs in the store:", dict(statuses), "of", len(actual), "keys")
     if statuses["RUNNING"]:
         yield f"{statuses['RUNNING']} runs are RUNNING"
     for key, ((_, metrics, curves),) in expected.items():
-        finished = [run for run in found.get(key, []) if run[0] == "FINISHED"]
+        finished = [run for run in actual.get(key, []) if run[0] == "FINISHED"]
         if len(finished) != 1:
             yield f"{key[:8]}: FINISHED {len(finished)} times"
             continue
@@ -156,17 +156,17 @@ def find_faults(calm: Path, stormy: Path) -> Iterator[str]:
 
 
 def history(folder: Path) -> dict[str, list[tuple[str, dict[str, float], list[Any]]]]:
-    """By key, all runs in the store: status, metrics and points of the curves."""
+    """Return all runs in the store by key: status, metrics and points of the curves."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("sweep")
     assert experiment is not None
-    found: dict[str, list[Any]] = {}
+    by_key: dict[str, list[Any]] = {}
     for run in client.search_runs([experiment.experiment_id], max_results=10_000):
         if run.data.tags.get("sweep.kind") != "run":
             if run.info.status == "RUNNING":
-                found.setdefault("sweep", []).append(("RUNNING", {}, []))
+                by_key.setdefault("sweep", []).append(("RUNNING", {}, []))
             continue
         metrics = {k: v for k, v in run.data.metrics.items() if not k.endswith(TIMED)}
         curves = [
@@ -177,8 +177,8 @@ def history(folder: Path) -> dict[str, list[tuple[str, dict[str, float], list[An
             )
         ]
         key = run.data.tags["sweep.key"]
-        found.setdefault(key, []).append((run.info.status, metrics, curves))
-    return found
+        by_key.setdefault(key, []).append((run.info.status, metrics, curves))
+    return by_key
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Break things around a sweep, one after another, and see whether it ends as it should.
+"""Break things around a sweep, one after another, and check that it ends as it should.
 
     python scripts/verify/outages.py [NAME ...]
 
-Each fault meets a sweep of tiny runs in a folder of its own; afterwards the same command, without
-the fault, has to end with every run FINISHED. Prints a line per fault; exit status 1 if one of
-them lost something. `full` and `readonly` need root on Linux, for mounts.
+Each fault meets a sweep of tiny runs in a new folder. Afterwards the same command, without the
+fault, has to end with every run FINISHED. Prints a line per fault; exit status 1 if any of them
+lost something. `full` and `readonly` need root on Linux, for mounts.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from chaos import history, make_command
 
 SERVER = "http://127.0.0.1:5177"
 Trial = Callable[[list[str], Path], str]
-"""Takes the command of a sweep and an empty folder; returns what happened, for people."""
+"""Takes the command of a sweep and an empty folder; returns what happened, as a text to read."""
 
 
 def locked(command: list[str], folder: Path) -> str:
-    """Another process holds the database for ten seconds."""
+    """Lock the database from another process for ten seconds."""
     process = begin(command, folder)
     store = sqlite3.connect(folder / "mlruns" / "mlflow.db", isolation_level=None, timeout=60)
     with contextlib.closing(store):
@@ -43,14 +43,14 @@ def locked(command: list[str], folder: Path) -> str:
 
 
 def deleted(command: list[str], folder: Path) -> str:
-    """Somebody removes mlruns while a run trains."""
+    """Remove mlruns while a run trains."""
     process = begin(command, folder)
     shutil.rmtree(folder / "mlruns", ignore_errors=True)
     return end(process)
 
 
 def full(command: list[str], folder: Path) -> str:
-    """The disk becomes full."""
+    """Fill the disk while a run trains, then free it."""
     with mounted(folder / "mlruns", "size=400m"):
         process = begin(command, folder)
         ballast = folder / "mlruns" / "ballast"
@@ -63,7 +63,7 @@ def full(command: list[str], folder: Path) -> str:
 
 
 def readonly(command: list[str], folder: Path) -> str:
-    """From the middle of a run on, nothing in mlruns can be written."""
+    """Make mlruns read-only from the middle of a run on."""
     process, mlruns = begin(command, folder), folder / "mlruns"
     subprocess.run(["mount", "--bind", mlruns, mlruns], check=True)
     try:
@@ -74,7 +74,7 @@ def readonly(command: list[str], folder: Path) -> str:
 
 
 def checkpointing(command: list[str], folder: Path) -> str:
-    """SIGTERM comes whenever a checkpoint is being written."""
+    """Send SIGTERM while a checkpoint is being written, five times."""
     said = []
     for _ in range(5):
         process = begin(command, folder)
@@ -89,21 +89,21 @@ def checkpointing(command: list[str], folder: Path) -> str:
 
 
 def unreachable(command: list[str], folder: Path) -> str:
-    """The tracking server goes away for good; later another one has the same address."""
+    """Kill the tracking server for good, and start another one at the same address later."""
     with server(folder):
         process = begin([*command, "tracking=server", f"tracking.uri={SERVER}"], folder)
     said = end(process)
     with server(folder):
         subprocess.run([sys.executable, "-m", "sweep.report"], cwd=folder, check=True)
     with contextlib.closing(sqlite3.connect(folder / "server.db")) as store:
-        found = store.execute("select status, count(*) from runs group by status").fetchall()
-    if found != [("FINISHED", 5)]:  # with the summary run
-        raise Lost(f"{said}; on the server: {found}")
+        statuses = store.execute("select status, count(*) from runs group by status").fetchall()
+    if statuses != [("FINISHED", 5)]:  # with the summary run
+        raise Lost(f"{said}; on the server: {statuses}")
     return f"{said}; delivered later: all of it"
 
 
 def fresh_stores(command: list[str], folder: Path) -> str:
-    """Four processes open each of fifty stores at the moment when it is made."""
+    """Open each of fifty stores from four processes at the moment when it is made."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mlflow"])
     failures = 0
@@ -144,11 +144,11 @@ TRIALS: dict[str, Trial] = {
     for trial in (*(locked, deleted, full, readonly, checkpointing, unreachable, fresh_stores),)
 }
 OVER = ("full", "fresh_stores", "unreachable")
-"""Trials that look at the end themselves, before their folder is gone."""
+"""Trials that check the end themselves, before their folder or server is gone."""
 
 
 class Lost(RuntimeError):
-    """Something is not there that has to be."""
+    """A fault has lost something that has to be there."""
 
 
 def begin(command: list[str], folder: Path) -> subprocess.Popen[str]:
@@ -162,7 +162,7 @@ def begin(command: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Wait for the end of a sweep; its exit status and its last line.
+    """Wait for the end of a sweep; return its exit status and its last line.
 
     Raises:
         Lost: It ended with a traceback.
@@ -175,21 +175,23 @@ def end(process: subprocess.Popen[str]) -> str:
 
 
 def last_line(said: str) -> str:
-    """What tells most of an output: the line that says why it ended."""
+    """Return the line of an output that says why it ended, or else its last line."""
     lines = [line for line in said.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("error", "stopped")) or " of 4 runs" in line]
-    return (told or lines or [""])[-1]
+    endings = [
+        line for line in lines if line.startswith(("error", "stopped")) or " of 4 runs" in line
+    ]
+    return (endings or lines or [""])[-1]
 
 
 def finished(command: list[str], folder: Path) -> str:
-    """Run the command without a fault.
+    """Run the command without a fault, and check that every run finishes.
 
     Raises:
         Lost: Not every key is FINISHED once, or something is RUNNING.
     """
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise Lost(f"status {found.returncode}: {found.stdout[-2000:]}{found.stderr[-2000:]}")
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise Lost(f"status {process.returncode}: {process.stdout[-2000:]}{process.stderr[-2000:]}")
     keys = history(folder)
     statuses = [[status for status, _, _ in runs] for runs in keys.values()]
     if len(keys) != 4 or any(s.count("FINISHED") != 1 or "RUNNING" in s for s in statuses):
@@ -199,7 +201,7 @@ def finished(command: list[str], folder: Path) -> str:
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A file system of its own in memory."""
+    """Mount a file system in memory while the block lasts."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
@@ -210,7 +212,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 
 @contextmanager
 def server(folder: Path) -> Iterator[None]:
-    """An MLflow server that is up, and killed in the end."""
+    """Run an MLflow server while the block lasts; it is killed at the end."""
     port = SERVER.rpartition(":")[2]
     store = f"sqlite:///{folder}/server.db"
     process = subprocess.Popen(
@@ -235,7 +237,7 @@ def server(folder: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Try the faults that are named, or all."""
+    """Try the faults that are named, or all; return the exit status."""
     names = sys.argv[1:] or list(TRIALS)
     if unknown := set(names) - set(TRIALS):
         print(f"{', '.join(sorted(unknown))}: the faults are {', '.join(TRIALS)}", file=sys.stderr)

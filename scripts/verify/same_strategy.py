@@ -1,12 +1,12 @@
-"""A strategy against itself on real runs: does the verdict call a difference that is not there?
+"""Compare a strategy with itself on real runs, and count the differences that are called.
 
 python scripts/verify/same_strategy.py [KEY=VALUE ...]     # trains `none` with ten seeds first
 python scripts/verify/same_strategy.py --sweep NAME        # takes the runs of a finished sweep
 
-The same name with the same seeds gives the same numbers to the last bit, so the halves have
-different seeds: the first five seeds are called `none`, the others `none_again`. Then every other
-way to halve them follows, of which at most 5 % may be called a difference; the halves overlap, so
-that share is one draw and no average.
+The same strategy with the same seed gives the same numbers bit for bit, so the halves have
+different seeds: the first five are called `none`, the others `none_again`. Every other way to
+halve the seeds follows. At most 5 % of them may be called a difference; the halves overlap, so
+that share is a single draw, not an average.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ SEEDS = "0,1,2,3,4,5,6,7,8,9"
 
 
 def scored_seeds(runs: Sequence[Record]) -> Scored:
-    """Scores of all runs of the strategy that comes first."""
+    """Score all finished runs of the first strategy."""
     strategy = runs[0].strategy
-    own = [run for run in runs if run.strategy == strategy and run.status == "FINISHED"]
+    finished = [run for run in runs if run.strategy == strategy and run.status == "FINISHED"]
     warnings: list[Text] = []
-    (found,) = pairwise.score({strategy: own}, warnings)
+    (scored,) = pairwise.score({strategy: finished}, warnings)
     print(*warnings, sep="\n", end="\n" if warnings else "")
-    if len(found.seeds) < 4:
-        raise SystemExit(f"{strategy} has {len(found.seeds)} seeds. At least 4 are needed.")
-    return found
+    if len(scored.seeds) < 4:
+        raise SystemExit(f"{strategy} has {len(scored.seeds)} seeds. At least 4 are needed.")
+    return scored
 
 
 def part(whole: Scored, label: str, seeds: Sequence[int]) -> Scored:
-    """Some of the seeds under another name."""
+    """Return some of the seeds under another name."""
     return Scored(label, tuple(seeds), {m: whole.pick(m, seeds) for m in whole.scores})
 
 
 def halves(whole: Scored) -> Iterator[list[Difference]]:
-    """The differences between both halves, for every way to halve; the first is by order."""
+    """Yield the differences of both halves, for every way to halve; the first is by order."""
     first = whole.seeds[0]
     for chosen in combinations(whole.seeds, len(whole.seeds) // 2):
         if first in chosen:
@@ -57,25 +57,24 @@ def halves(whole: Scored) -> Iterator[list[Difference]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train if need be, and print what is found."""
+    """Train if no sweep is given, compare the halves and print the differences."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sweep")
     options, overrides = parser.parse_known_args(arguments)
     if options.sweep is None:
         command = [sys.executable, "-m", "sweep", "freeze=none", f"seed={SEEDS}", *overrides]
         subprocess.run(command, check=True)
-    found = list(halves(scored_seeds(read_records.load(options.sweep))))
-    for d in found[0]:
+    halvings = list(halves(scored_seeds(read_records.load(options.sweep))))
+    for d in halvings[0]:
         print(
             f"{d.a} against {d.b}, {d.seeds} seeds, {d.metric}: {d.estimate:+.4f}"
             f" ({d.low:+.4f} to {d.high:+.4f}), p={d.p_value:.3f}: {d.verdict}"
         )
-    for metric in (d.metric for d in found[0]):
-        verdicts = Counter(d.verdict for half in found for d in half if d.metric == metric)
+    for metric in (d.metric for d in halvings[0]):
+        verdicts = Counter(d.verdict for half in halvings for d in half if d.metric == metric)
         called = verdicts["better"] + verdicts["worse"]
-        print(
-            f"{metric}, {len(found)} ways to halve: {called} called a difference; {dict(verdicts)}"
-        )
+        ways = f"{metric}, {len(halvings)} ways to halve"
+        print(f"{ways}: {called} called a difference; {dict(verdicts)}")
 
 
 if __name__ == "__main__":

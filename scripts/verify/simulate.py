@@ -1,4 +1,4 @@
-"""Sweeps with a known truth -> how often the verdict is right, as a Markdown table.
+"""Measure how often the verdict is right, on simulated sweeps with a known truth.
 
 python scripts/verify/simulate.py            # 1,000 sweeps per row
 python scripts/verify/simulate.py 200        # fewer
@@ -37,23 +37,23 @@ OPTIONS = CompareConfig()
 
 @dataclass(frozen=True)
 class World:
-    """How texts and trainings vary, in units of the noise per text and training."""
+    """How texts and trainings vary; spreads are in units of the noise per text and training."""
 
     accuracy: float = 0.8
     difficulty: float = 2.5
     strengths: float = 0.0
-    """Spread of what one strategy finds easier than another; 0 for two names of one strategy."""
+    """Spread of the ease of texts between strategies; 0 for two names of one strategy."""
     seed_sd: float = SEED_SD
     classes: int = 3
 
     @property
     def scale(self) -> float:
-        """Spread of all but the seeds' shift."""
+        """Spread of everything but the shift of the seeds."""
         return float(np.sqrt(1 + self.difficulty**2 + self.strengths**2))
 
     @property
     def shift(self) -> float:
-        """Spread of the shift that gives accuracy the spread `seed_sd` between seeds."""
+        """Spread of the shift for which accuracy has the spread `seed_sd` between seeds."""
         slope = np.exp(-(ndtri(self.accuracy) ** 2) / 2) / np.sqrt(2 * np.pi) / self.scale
         return float(self.seed_sd / slope)
 
@@ -65,28 +65,28 @@ def sweep(
     gaps: Sequence[float] = (0.0, 0.0),
     texts: int = TEXTS,
 ) -> list[Scored]:
-    """One simulated sweep: strategies whose true accuracies lie `gaps` above the world's."""
+    """Simulate a sweep of strategies whose true accuracies lie `gaps` above the world's."""
     labels = rng.choice(world.classes, texts, p=class_shares(world.classes))
-    easy = world.difficulty * rng.normal(size=texts)
-    found = []
+    shared_ease = world.difficulty * rng.normal(size=texts)
+    strategies = []
     for index, gap in enumerate(gaps):
-        own = easy + world.strengths * rng.normal(size=texts)
+        ease = shared_ease + world.strengths * rng.normal(size=texts)
         # Averaged over shifts, so that `accuracy + gap` is the mean over seeds.
         level = ndtri(world.accuracy + gap) * np.hypot(world.scale, world.shift)
         shifts = world.shift * rng.normal(size=(seeds, 1))
-        right = level + own + shifts + rng.normal(size=(seeds, texts)) > 0
+        right = level + ease + shifts + rng.normal(size=(seeds, texts)) > 0
         wrong = (labels + rng.integers(1, world.classes, (seeds, texts))) % world.classes
         predicted = np.where(right, labels, wrong)
         scores = {
             "accuracy": accuracy_scores(labels, predicted),
             "f1": np.stack([macro_f1_scores(labels, row) for row in predicted]),
         }
-        found.append(Scored(f"s{index}", tuple(range(seeds)), scores))
-    return found
+        strategies.append(Scored(f"s{index}", tuple(range(seeds)), scores))
+    return strategies
 
 
 def class_shares(classes: int) -> np.ndarray:
-    """Uneven: the largest class is three times the smallest."""
+    """Return uneven shares of the classes: the largest is three times the smallest."""
     weights = np.linspace(3, 1, classes)
     return np.asarray(weights / weights.sum())
 
@@ -99,65 +99,65 @@ class Count:
     of: int = 0
 
     def add(self, hit: bool) -> None:
-        """One more trial."""
+        """Count one more trial."""
         self.hits += bool(hit)
         self.of += 1
 
     def __str__(self) -> str:
-        found = binomtest(self.hits, self.of).proportion_ci(method="wilson")
-        return f"{self.hits / self.of:.1%} ({found.low:.1%} to {found.high:.1%})"
+        interval = binomtest(self.hits, self.of).proportion_ci(method="wilson")
+        return f"{self.hits / self.of:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
-def declared(
+def false_calls(
     sweeps: int, seeds: int, world: World | None = None, strategies: int = 2
 ) -> dict[str, Count]:
-    """A against A: how often any pair is called better or worse."""
-    found = {"accuracy": Count(), "f1": Count()}
+    """Count how often any pair of equal strategies is called better or worse."""
+    counts = {"accuracy": Count(), "f1": Count()}
     for rng in generators(sweeps, seeds):
         simulated = sweep(rng, world or World(), seeds, [0.0] * strategies)
         pairs = differences(simulated, "test", OPTIONS)
-        for metric, count in found.items():
-            own = [d for d in pairs if d.metric == f"test_{metric}"]
-            count.add(any(d.verdict in ("better", "worse") for d in own))
-    return found
+        for metric, count in counts.items():
+            of_metric = [d for d in pairs if d.metric == f"test_{metric}"]
+            count.add(any(d.verdict in ("better", "worse") for d in of_metric))
+    return counts
 
 
-def mcnemar_alone(sweeps: int) -> Count:
-    """A against A with one seed: how often McNemar's test would have called a difference."""
-    found = Count()
+def false_calls_of_mcnemar(sweeps: int) -> Count:
+    """Count how often McNemar's test alone calls a difference of equal strategies with one seed."""
+    count = Count()
     for rng in generators(sweeps, 1):
         (first, _) = differences(sweep(rng, World(), 1), "test", OPTIONS)
-        found.add(first.p_value <= 0.05)
-    return found
+        count.add(first.p_value <= 0.05)
+    return count
 
 
-def naive_bootstrap(sweeps: int, seeds: int, world: World, resamples: int = 400) -> Count:
-    """A against A: how often a plain hierarchical bootstrap calls a difference."""
-    found = Count()
+def false_calls_of_bootstrap(sweeps: int, seeds: int, world: World, resamples: int = 400) -> Count:
+    """Count how often a plain hierarchical bootstrap calls a difference of equal strategies."""
+    count = Count()
     for rng in generators(sweeps, seeds):
         a, b = (scored.scores["accuracy"] for scored in sweep(rng, world, seeds))
         by_seed = rng.multinomial(seeds, [1 / seeds] * seeds, resamples) / seeds
         by_text = rng.multinomial(TEXTS, [1 / TEXTS] * TEXTS, resamples) / TEXTS
         means = ((by_seed @ (a - b)) * by_text).sum(1)
         low, high = np.quantile(means, [0.025, 0.975])
-        found.add(not low <= 0 <= high)
-    return found
+        count.add(not low <= 0 <= high)
+    return count
 
 
-def covered(sweeps: int, seeds: int, world: World, gap: float) -> dict[str, Count]:
-    """How often the interval of a difference holds the true difference."""
+def coverage(sweeps: int, seeds: int, world: World, gap: float) -> dict[str, Count]:
+    """Count how often the interval of a difference covers the true difference."""
     truth = {"accuracy": -gap, "f1": -true_f1_gap(world, gap)}
-    found = {"accuracy": Count(), "f1": Count()}
+    counts = {"accuracy": Count(), "f1": Count()}
     for rng in generators(sweeps, seeds):
         for d in differences(sweep(rng, world, seeds, (0.0, gap)), "test", OPTIONS):
             metric = d.metric.removeprefix("test_")
-            found[metric].add(d.low <= truth[metric] <= d.high)
-    return found
+            counts[metric].add(d.low <= truth[metric] <= d.high)
+    return counts
 
 
 @cache
 def true_f1_gap(world: World, gap: float) -> float:
-    """Macro-F1 of the second strategy minus the first, over many seeds and texts."""
+    """Return macro-F1 of the second strategy minus the first, over many seeds and texts."""
     if gap == 0:
         return 0.0
     gaps = []
@@ -167,31 +167,31 @@ def true_f1_gap(world: World, gap: float) -> float:
     return float(np.mean(gaps))
 
 
-def rows_covered(sweeps: int, seeds: int) -> Count:
-    """How often the interval over seeds holds the strategy's mean accuracy on its test set."""
-    found = Count()
+def coverage_of_means(sweeps: int, seeds: int) -> Count:
+    """Count how often the interval over seeds covers the strategy's mean accuracy."""
+    count = Count()
     for rng in generators(sweeps, seeds):
         values = 0.8 + SEED_SD * rng.normal(size=seeds)
         interval: Interval = grouping.interval(list(values))
-        found.add(interval.low is not None and interval.low <= 0.8 <= (interval.high or 0))
-    return found
+        count.add(interval.low is not None and interval.low <= 0.8 <= (interval.high or 0))
+    return count
 
 
 def power(sweeps: int, seeds: int, gap: float = 0.02) -> tuple[Count, float]:
-    """How often a true gap is found, and how often theory says."""
+    """Count how often a true gap is shown, and return the share that theory expects."""
     world = World(strengths=0.7)
-    found, estimates = Count(), []
+    count, estimates = Count(), []
     for rng in generators(sweeps, seeds):
         simulated = sweep(rng, world, seeds, (0.0, gap))
         first = differences(simulated, "test", OPTIONS)[0]
-        found.add(first.verdict == "worse")
+        count.add(first.verdict == "worse")
         a, b = (scored.scores["accuracy"] for scored in simulated)
         estimates.append(significance.paired(b, a))
-    return found, theory(estimates, seeds, gap)
+    return count, theory(estimates, seeds, gap)
 
 
 def theory(estimates: Sequence[Estimate], seeds: int, gap: float) -> float:
-    """Share found if means were normal with these variances, and theirs chi-squared."""
+    """Return the share shown if means are normal with these variances, and those chi-squared."""
     rng = np.random.default_rng(1)
     by_seed = float(np.mean([e.seeds[0][0] for e in estimates]))
     by_text = float(np.mean([e.texts for e in estimates]))
@@ -201,12 +201,14 @@ def theory(estimates: Sequence[Estimate], seeds: int, gap: float) -> float:
     return float(np.mean(means > weights / np.sqrt(drawn + by_text)))
 
 
-def tuned(sweeps: int, configurations: int = 8, seeds: int = 3) -> tuple[Count, float, float]:
-    """A against the best of k equal configurations of A: false calls and mean gaps in points.
+def false_calls_after_tuning(
+    sweeps: int, configurations: int = 8, seeds: int = 3
+) -> tuple[Count, float, float]:
+    """Compare A with the best of several equal configurations of A.
 
     Returns:
-        How often a difference is called; the mean gap when validation chooses; the mean gap if
-        test scores chose.
+        How often a difference is called; the mean gap, in points, when validation chooses; the
+        mean gap if test scores chose.
     """
     called, chosen_gaps, cheating = Count(), [], []
     for rng in generators(sweeps, configurations):
@@ -224,7 +226,7 @@ def tuned(sweeps: int, configurations: int = 8, seeds: int = 3) -> tuple[Count, 
 
 
 def _row(accuracies: np.ndarray, index: int) -> Row:
-    """A configuration with its validation scores, one run per seed."""
+    """Return a configuration with its validation scores, one run per seed."""
     runs = tuple(
         Record(
             "", str(index), "b", "FINISHED", params={"seed": seed}, metrics={"eval_loss": -score}
@@ -239,35 +241,35 @@ def _scored(label: str, scores: np.ndarray) -> Scored:
 
 
 def generators(sweeps: int, stream: int) -> Iterator[np.random.Generator]:
-    """One generator per sweep, the same every time."""
+    """Yield one generator per sweep, the same ones every time."""
     for index in range(sweeps):
         yield np.random.default_rng([stream, index])
 
 
 def lines(sweeps: int) -> Iterator[tuple[str, str, str]]:
-    """What was simulated, what was expected, and what came out."""
+    """Yield rows of the table: what was simulated, what was expected, and what came out."""
     for seeds in (1, 2, 3, 5, 10):
-        for metric, count in declared(sweeps, seeds).items():
+        for metric, count in false_calls(sweeps, seeds).items():
             yield (
                 f"A against A, {seeds} seeds, {metric}: difference called",
                 "at most 5 %",
                 f"{count}",
             )
-    yield "the same with McNemar's test alone, 1 seed", "-", f"{mcnemar_alone(sweeps)}"
+    yield "the same with McNemar's test alone, 1 seed", "-", f"{false_calls_of_mcnemar(sweeps)}"
     for seed_sd in (SEED_SD, 0.02):
         for seeds in (3, 5):
-            count = naive_bootstrap(sweeps, seeds, World(seed_sd=seed_sd))
+            count = false_calls_of_bootstrap(sweeps, seeds, World(seed_sd=seed_sd))
             name = f"the same with a plain bootstrap, {seeds} seeds of sd {100 * seed_sd:g} points"
             yield name, "-", f"{count}"
-            count = declared(sweeps, seeds, World(seed_sd=seed_sd))["accuracy"]
+            count = false_calls(sweeps, seeds, World(seed_sd=seed_sd))["accuracy"]
             yield name.replace("a plain bootstrap", "this method"), "at most 5 %", f"{count}"
-    for metric, count in declared(sweeps, 3, strategies=5).items():
+    for metric, count in false_calls(sweeps, 3, strategies=5).items():
         yield f"five names of A, 3 seeds, {metric}: any pair called", "at most 5 %", f"{count}"
     for seeds in (3, 5, 10):
         yield (
             f"interval of a mean over {seeds} seeds covers",
             "95 %",
-            f"{rows_covered(sweeps, seeds)}",
+            f"{coverage_of_means(sweeps, seeds)}",
         )
     worlds: dict[str, tuple[World, float]] = {
         "A against A": (World(), 0.0),
@@ -276,12 +278,12 @@ def lines(sweeps: int) -> Iterator[tuple[str, str, str]]:
     }
     for name, (world, gap) in worlds.items():
         for seeds in (2, 3, 5, 10):
-            for metric, count in covered(sweeps, seeds, world, gap).items():
+            for metric, count in coverage(sweeps, seeds, world, gap).items():
                 yield f"interval of {name}, {seeds} seeds, {metric} covers", "93-97 %", f"{count}"
     for seeds in (3, 5, 10):
         count, expected = power(sweeps, seeds)
         yield f"gap of 2 points found, {seeds} seeds", f"{expected:.1%}", f"{count}"
-    called, gap, cheat = tuned(sweeps)
+    called, gap, cheat = false_calls_after_tuning(sweeps)
     yield "A against the best of 8 of A by validation, 3 seeds: called", "at most 5 %", f"{called}"
     yield "its mean gap in test accuracy, points", "0", f"{gap:+.2f}"
     yield "its mean gap if test scores chose, points", "-", f"{cheat:+.2f}"

@@ -3,9 +3,9 @@
 import sweep
 
 runs = sweep.load_runs()  # a DataFrame, one row per run
-found = sweep.compare(margin=0.02)  # what the newest sweep shows
-print(found.recommendation)
-page = sweep.report()  # the page to open, written once more
+comparison = sweep.compare(margin=0.02)  # of the newest sweep
+print(comparison.recommendation)
+page = sweep.report()  # the path of its page, written again
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["compare", "load_runs", "report"]
 
 
 def load_runs(sweep: Sweeps = None, root: str | Path = "mlruns") -> pd.DataFrame:
-    """Runs as a table, one row each.
+    """Return runs as a table, one row each.
 
     Args:
-        sweep: Name or folder of a sweep, or several; None takes all.
+        sweep: Name or folder of a sweep, or several; None loads all sweeps.
         root: Folder `mlruns`, or the address of an MLflow store.
 
     Returns:
-        run_id, name, strategy, status, reason, folder, and params.*, metrics.* and tags.* as
-        MLflow names them.
+        Columns run_id, name, strategy, status, reason, folder, and params.*, metrics.* and
+        tags.* as MLflow names them.
 
     Raises:
         ConfigError: There is no such sweep.
@@ -44,12 +44,12 @@ def load_runs(sweep: Sweeps = None, root: str | Path = "mlruns") -> pd.DataFrame
 
 
 def compare(sweep: Sweeps = None, root: str | Path = "mlruns", **options: Any) -> Comparison:
-    """What the runs of a sweep show: intervals, differences, baselines, a recommendation.
+    """Return what the runs of a sweep show: intervals, differences, baselines, a recommendation.
 
     Args:
-        sweep: Name or folder of a sweep, or several that are read as one; None is the newest.
+        sweep: Name or folder of a sweep, or several that are compared as one; None is the newest.
         root: Folder `mlruns`, or the address of an MLflow store.
-        options: Keys of `compare`, such as margin=0.02 or cost="memory", in place of the sweep's.
+        options: Keys of `compare`, such as margin=0.02 or cost="memory"; the sweep's by default.
 
     Raises:
         ConfigError: There is no such sweep, or an option is not allowed.
@@ -62,13 +62,13 @@ def compare(sweep: Sweeps = None, root: str | Path = "mlruns", **options: Any) -
 def report(
     sweep: Sweeps = None, root: str | Path = "mlruns", language: str | None = None, **options: Any
 ) -> Path:
-    """Write the report of a sweep once more; returns the path of its page.
+    """Write the report of a sweep again, and return the path of its page.
 
     Args:
-        sweep: Name or folder of a sweep, or several that are read as one; None is the newest.
+        sweep: Name or folder of a sweep, or several that are compared as one; None is the newest.
         root: Folder `mlruns`.
-        language: `en` or `ko`; None is the sweep's.
-        options: Keys of `compare`, in place of the sweep's.
+        language: `en` or `ko`; the sweep's by default.
+        options: Keys of `compare`; the sweep's by default.
 
     Raises:
         ConfigError: There is no such sweep, or an option is not allowed.

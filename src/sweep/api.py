@@ -1,4 +1,4 @@
-"""What a notebook calls: runs as a table, the comparison, the report."""
+"""Implement the functions of `import sweep`: runs as a table, the comparison, the report."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Sweeps = str | Path | Sequence[str | Path] | None
-"""One sweep, several that are read as one, or the newest."""
+"""Name or folder of a sweep, several that are compared as one, or None for the newest."""
 
 
 def load_runs(sweep: Sweeps = None, root: str | Path = ROOT) -> pd.DataFrame:
-    """As `sweep.load_runs`."""
+    """Implement `sweep.load_runs`."""
     names = read_records.find_sweeps(str(root)) if sweep is None else _names(sweep)
     return read_records.frame([run for name in names for run in read_records.load(name, str(root))])
 
 
 def compare(sweep: Sweeps = None, root: str | Path = ROOT, **options: Any) -> Comparison:
-    """As `sweep.compare`."""
-    gathered, keep = _gathered(_names(sweep), str(root))
+    """Implement `sweep.compare`."""
+    gathered, folder = _gather(_names(sweep), str(root))
     chosen = _options(gathered.settings.compare, options)
-    comparison = verdict.judge(gathered.records, chosen, keep)
+    comparison = verdict.judge(gathered.records, chosen, folder)
     comparison.warnings.extend(gathered.notes)
     return comparison
 
 
-def _gathered(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, Path | None]:
-    """Runs, and the folder of their sweep if they are of one on this machine."""
+def _gather(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, Path | None]:
+    """Return the runs, and the folder of their sweep if they are of one sweep on this disk."""
     if "://" in root:
         return collect.from_address(names, root), None
     if len(names) > 1:
@@ -57,7 +57,7 @@ def report(
     language: str | None = None,
     **options: Any,
 ) -> Path:
-    """As `sweep.report`."""
+    """Implement `sweep.report`."""
     names = [str(name) for name in _names(sweep) if name is not None]
     gathered = collect.gather(names, Path(root), None)
     shown = gathered.settings.report
@@ -80,7 +80,7 @@ def _names(sweep: Sweeps) -> list[str | Path | None]:
 
 
 def _options(saved: CompareConfig, changes: dict[str, Any]) -> CompareConfig:
-    """Options with changes, which have to be as on the command line."""
+    """Return the saved options with changes, which are checked as on the command line."""
     known = [field.name for field in fields(CompareConfig)]
     unknown = sorted(set(changes) - set(known))
     if unknown:

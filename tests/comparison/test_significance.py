@@ -193,20 +193,20 @@ def at_most(share: float, of: int) -> int:
 
 @pytest.mark.parametrize("seeds", [1, 3, 5, 10])
 def test_a_against_a_is_seldom_called_a_difference(simulate: Any, seeds: int) -> None:
-    for count in simulate.declared(SWEEPS, seeds).values():
+    for count in simulate.false_calls(SWEEPS, seeds).values():
         assert count.of == SWEEPS
         assert count.hits <= at_most(0.05, SWEEPS)
 
 
 def test_without_seeds_too_many_differences_would_be_called(simulate: Any) -> None:
-    found = simulate.mcnemar_alone(SWEEPS)
+    found = simulate.false_calls_of_mcnemar(SWEEPS)
     assert found.hits / found.of > 0.08
 
 
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_intervals_cover_the_true_difference(simulate: Any, seeds: int) -> None:
     world = simulate.World(strengths=0.7)
-    for count in simulate.covered(SWEEPS, seeds, world, 0.02).values():
+    for count in simulate.coverage(SWEEPS, seeds, world, 0.02).values():
         assert count.of - count.hits <= at_most(0.07, SWEEPS)
         assert count.hits < count.of
 
@@ -218,7 +218,7 @@ def test_a_gap_of_two_points_is_found_as_often_as_theory_says(simulate: Any) -> 
 
 
 def test_the_best_of_eight_by_validation_is_no_better_on_test(simulate: Any) -> None:
-    called, gap, cheating = simulate.tuned(SWEEPS)
+    called, gap, cheating = simulate.false_calls_after_tuning(SWEEPS)
     assert called.hits <= at_most(0.05, SWEEPS)
     assert abs(gap) < 0.25  # five standard errors
     assert cheating > 0.4

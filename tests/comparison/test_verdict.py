@@ -224,7 +224,7 @@ def test_runs_of_the_winner_are_marked_in_the_store(tmp_path: Path, console: Con
     found = publish.conclude(console, box, records, SweepSettings())
     box.deliver()
     assert found is not None
-    publish.mark(console, store, box.run_id, found)
+    publish.mark_recommended(console, store, box.run_id, found)
     tags = [store.client.get_run(run.run_id).data.tags for run in records]
     assert [t.get("sweep.recommended") for t in tags] == ["true", None]
     text = store.client.get_run(box.run_id).data.tags["sweep.recommendation"]
@@ -235,5 +235,5 @@ def test_a_store_that_went_away_is_told(tmp_path: Path, console: Console) -> Non
     found = compare.compare(write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
     gone = track.Store(f"sqlite:///{tmp_path}/no/such/place.db/x", "1")
     (tmp_path / "no").write_text("a file where a folder would be")
-    publish.mark(console, gone, "id", found)
+    publish.mark_recommended(console, gone, "id", found)
     assert "the recommended runs could not be marked in the store: " in printed(console)[-1]

@@ -1,4 +1,4 @@
-"""What runs show -> terminal, files and store; a mistake in here costs no results."""
+"""Print, write and store what the runs of a sweep show; a failure to do so loses no results."""
 
 from __future__ import annotations
 
@@ -26,76 +26,85 @@ if TYPE_CHECKING:
 def conclude(
     console: Console, box: Outbox, records: Sequence[Record], settings: SweepSettings
 ) -> Comparison | None:
-    """Print, write and send off what a sweep shows; None where that could not be done.
+    """Print the comparison, write the report and send both to the store.
 
-    The plain table comes first: nothing that fails after it may cost the results.
+    The table is printed first, so that no later failure can hide the results.
 
     Args:
-        console: Gets the table and the verdict.
-        box: Of the summary run; its folder gets the files.
-        records: Of all runs.
-        settings: Of the sweep: how runs are judged, and what the report looks like.
+        console: Where the table and the verdict are printed.
+        box: Outbox of the summary run; files are written into its folder.
+        records: The records of all runs.
+        settings: How runs are judged, and what the report looks like.
+
+    Returns:
+        The comparison; None when it or the report failed, which is printed with its reason.
     """
     try:
-        found = verdict.judge(records, settings.compare, box.folder)
-    except Exception as error:  # nothing that fails here may cost the results
+        comparison = verdict.judge(records, settings.compare, box.folder)
+    except Exception as error:  # whatever fails, the results have to be shown
         untested = compare.untested(records, settings.compare.confidence)
         # summary.csv will not be written, so every configuration is shown here.
         terminal.print_comparison(console, untested, most=len(records))
-        _failed(console, box.folder, error)
+        _print_failure(console, box.folder, error)
         return None
-    terminal.print_comparison(console, found)
-    say_verdict(console, found)
+    terminal.print_comparison(console, comparison)
+    print_verdict(console, comparison)
     try:
-        _report(box, records, found, settings.report)
+        _write_report(box, records, comparison, settings.report)
     except Exception as error:  # every library that reporting uses can fail in its own way
-        _failed(console, box.folder, error)
+        _print_failure(console, box.folder, error)
         return None
-    return found
+    return comparison
 
 
-def say_verdict(console: Console, found: Comparison) -> None:
-    """Print what to take, by which rule, and what to bear in mind."""
-    for line in [*verdict.text(found).splitlines(), *(f"note: {w}" for w in found.warnings)]:
-        _say(console, line)
+def print_verdict(console: Console, comparison: Comparison) -> None:
+    """Print the recommendation, its rule, and what to bear in mind."""
+    for line in [
+        *verdict.text(comparison).splitlines(),
+        *(f"note: {w}" for w in comparison.warnings),
+    ]:
+        _print_line(console, line)
 
 
-def mark(console: Console, store: Store, sweep_id: str, found: Comparison) -> None:
-    """Tag the winner's runs in the store, and register its saved model."""
+def mark_recommended(console: Console, store: Store, sweep_id: str, comparison: Comparison) -> None:
+    """Tag the recommended runs in the store, and register their saved model.
+
+    A failure is printed, and not raised.
+    """
     try:
-        report_files.describe_runs(store, sweep_id, found)
-        store.recommend(sweep_id, [run.run_id for run in winners.winners(found)])
-        for record in winners.checkpoints(found):
+        report_files.describe_runs(store, sweep_id, comparison)
+        store.recommend(sweep_id, [run.run_id for run in winners.winners(comparison)])
+        for record in winners.checkpoints(comparison):
             about = f"{record.params['data']}-{record.params['model']}"
-            name = store.register(record.run_id, about, verdict.text(found))
+            name = store.register(record.run_id, about, verdict.text(comparison))
             if name:
-                _say(console, f"registered as {name}@recommended")
-    except Exception as error:  # as above, and the store may be gone again
+                _print_line(console, f"registered as {name}@recommended")
+    except Exception as error:  # as above, and the store may be away again
         reason = " ".join(str(error).split())[:300]
-        _say(console, f"the recommended runs could not be marked in the store: {reason}")
+        _print_line(console, f"the recommended runs could not be marked in the store: {reason}")
 
 
-def _report(
-    box: Outbox, records: Sequence[Record], found: Comparison, options: ReportConfig
+def _write_report(
+    box: Outbox, records: Sequence[Record], comparison: Comparison, options: ReportConfig
 ) -> None:
     plan = read_outputs.read_plan(box.folder)
-    report_files.write(found, records, plan, box.folder, options)
-    box.log([(report_files.summary_metrics(found), 0, time.time())])
-    note = report_files.description(found, plan)
-    tags = {Tag.RECOMMENDATION: verdict.text(found)[:5000], Tag.NOTE: note}
+    report_files.write(comparison, records, plan, box.folder, options)
+    box.log([(report_files.summary_metrics(comparison), 0, time.time())])
+    note = report_files.description(comparison, plan)
+    tags = {Tag.RECOMMENDATION: verdict.text(comparison)[:5000], Tag.NOTE: note}
     box.describe(tags=tags)
     box.upload([SweepPaths(box.folder).report])
 
 
-def _failed(console: Console, folder: Path, error: Exception) -> None:
+def _print_failure(console: Console, folder: Path, error: Exception) -> None:
     path = SweepPaths(folder).report_error
     path.write_text("".join(traceback.format_exception(error)), "utf-8")
-    _say(
+    _print_line(
         console,
         f"error: the runs are kept, but the comparison failed ({type(error).__name__}:"
         f" {error}); details in {path}",
     )
 
 
-def _say(console: Console, text: str) -> None:
+def _print_line(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What has to hold before anything is trained: readable data, usable models, a place to write.
+"""Check data, models, disk and store before anything is trained.
 
 Reads files but imports neither torch nor transformers, so that a mistake shows within seconds.
 """
@@ -28,7 +28,7 @@ MIN_FREE_MIB = 200
 
 @dataclass(frozen=True)
 class Checked:
-    """A job whose data and model files were looked at."""
+    """A job whose data and model files have been checked."""
 
     job: Job
     key: str
@@ -38,20 +38,20 @@ class Checked:
     weights_fingerprint: str = ""
     weights_stamp: str = ""
     sharing: int = 1
-    """How many jobs read the same texts with the same model and strategy."""
+    """Number of jobs with the same states of the frozen part, this one included."""
     ids: Sequence[int] = ()
-    """Rows of the texts that predictions are reported of, in the file as it is now."""
+    """Row ids of the reported texts, in the file as it is now."""
 
 
 def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) -> list[Checked]:
-    """Read every data file and look at every model folder once; all mistakes together.
+    """Read every data file and check every model folder once.
 
     Args:
-        jobs: Of one sweep.
-        tracking: Says which store has to answer; None asks none.
+        jobs: The jobs of one sweep.
+        tracking: Names the store that has to answer; None checks none.
 
     Raises:
-        ConfigError: Before anything is trained.
+        ConfigError: Anything cannot be used; holds the messages of all mistakes.
     """
     errors: list[str] = []
     seen: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     for job in jobs:
         cfg = job.cfg
         splits = once(f"data {cfg.data}", load_splits, cfg.data)
-        # The stamp first: files that are written in between will be hashed once more.
+        # The stamp comes first: files written between the two will be hashed again by the run.
         stamp = once(f"stamp {cfg.model}", model_files.file_stamp, cfg.model)
         weights = stamp is not None and once(
             f"model {cfg.model}", model_files.fingerprint, cfg.model
@@ -93,7 +93,11 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
 
 
 def check_root(root: Path) -> None:
-    """Make sure that results can be written before hours are spent on them."""
+    """Make sure that results can be written, before hours are spent on them.
+
+    Raises:
+        ConfigError: The folder cannot be written, or has less than `MIN_FREE_MIB` left.
+    """
     try:
         sweeps = RootPaths(root).sweeps
         sweeps.mkdir(parents=True, exist_ok=True)

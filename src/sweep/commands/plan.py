@@ -1,8 +1,8 @@
-"""Entry point: `python -m sweep.plan freeze=attention,full,none`.
+"""Run the command `python -m sweep.plan freeze=attention,full,none`.
 
-Says what the same overrides would run, how large and how long it is, and what is finished already.
-Trains nothing, unless `--measure` asks for a few steps of what nothing is known about. Exit
-status: 0, or 2 for a mistake in what was asked for.
+Shows which runs the same arguments would make, their size and time, and which are finished already.
+Trains nothing, unless `--measure` asks for a few steps of strategies that have no finished run like
+them. Exit status: 0, or 2 for a mistake in the arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sweep.runs.record import Record
 
 MEASURED_STEPS = 6
-"""Optimizer steps of --measure; the throughput leaves out the first two."""
+"""Optimizer steps of --measure; the first two do not count for the throughput."""
 TO_DO = "to do"
 HELP = """\
 usage: python -m sweep.plan [--measure] [GROUP=OPTION[,OPTION...]] [KEY=VALUE[,VALUE...]] ...
@@ -52,23 +52,23 @@ options:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run to come."""
+    """A run of the plan, with its size and estimate."""
 
     checked: Checked
     size: Size
     status: str
     left: float
-    """Share of its steps that is still to be done."""
+    """Share of its steps that is still to be done, 0 to 1."""
     guess: Guess
 
     @property
     def seconds(self) -> float | None:
-        """What it takes from now on."""
+        """The seconds that the rest takes; None if there is no estimate."""
         return None if self.guess.seconds is None else self.guess.seconds * self.left
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="sweep.plan", add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--measure", action="store_true")
@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> None:
-    """Print the plan of what the overrides ask for."""
-    context = forkserver.start()  # loads the libraries while all else is looked at here
+    """Print the plan of the runs that the overrides ask for."""
+    context = forkserver.start()  # loads the libraries while this process checks the rest
     composed = compose_sweep(overrides, config_dir)
 
     from rich.console import Console
@@ -102,14 +102,14 @@ def show(overrides: Sequence[str], config_dir: str | None, measured: bool) -> No
 
     settings, console = composed.settings, Console()
     checked = inputs.check_inputs(composed.jobs, settings.tracking)
-    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
+    preflight = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(ROOT.absolute())
-    entries = plan(ledger, checked, found.sizes, ledger.all_finished(), settings.resume)
+    entries = plan(ledger, checked, preflight.sizes, ledger.all_finished(), settings.resume)
     if measured:
         unknown = _one_of_each([e for e in entries if e.left and e.guess.seconds is None])
-        new = measure(context, console, unknown, found.gpus)
+        new = measure(context, console, unknown, preflight.gpus)
         known = [*ledger.all_finished(), *new]
-        entries = plan(ledger, checked, found.sizes, known, settings.resume)
+        entries = plan(ledger, checked, preflight.sizes, known, settings.resume)
     print_plan(console, entries)
 
 
@@ -123,34 +123,34 @@ def plan(
     """Return one entry per run, in the order of the sweep.
 
     Args:
-        ledger: Knows what has finished and what can go on.
-        checked: The runs.
-        sizes: Of their models, in the same order.
-        records: Of finished runs, to estimate from.
-        resume: Whether runs that have finished are taken over.
+        ledger: The ledger that knows finished and stopped runs.
+        checked: The jobs of the sweep.
+        sizes: Sizes of their models, in the same order.
+        records: Finished runs to estimate from.
+        resume: True if finished runs are taken over and stopped ones go on.
     """
     from sweep.runs.estimate import guess
 
     entries = []
     for job, size in zip(checked, sizes, strict=True):
         status, left = _status(ledger, job) if resume else (TO_DO, 1.0)
-        found = guess(job.job.cfg, job.train_examples, size, records)
-        entries.append(Entry(job, size, status, left, found))
+        estimate = guess(job.job.cfg, job.train_examples, size, records)
+        entries.append(Entry(job, size, status, left, estimate))
     return entries
 
 
 def _status(ledger: Ledger, checked: Checked) -> tuple[str, float]:
-    """Status in words, and the share that is left."""
+    """Return the status in words, and the share of the steps that is left."""
     from sweep.training import checkpoint
 
     cfg = checked.job.cfg
     if ledger.finished(checked.key, cfg.trainer.save_model):
         return "finished", 0.0
     stopped = ledger.stopped(checked.key)
-    found = checkpoint.newest_whole(RunPaths(stopped).checkpoints) if stopped else None
-    if found is None:
+    newest = checkpoint.newest_whole(RunPaths(stopped).checkpoints) if stopped else None
+    if newest is None:
         return TO_DO, 1.0
-    step = checkpoint.step_of(found)
+    step = checkpoint.step_of(newest)
     return f"goes on from step {step}", 1 - step / _steps(cfg, checked.train_examples)
 
 
@@ -163,17 +163,17 @@ def _steps(cfg: Config, train_examples: int) -> float:
 
 
 def _one_of_each(entries: Sequence[Entry]) -> list[Entry]:
-    """Seeds and rates take the same time."""
-    found: dict[str, Entry] = {}
+    """Return one entry per set of settings that decide the cost; seeds and rates do not."""
+    by_cost: dict[str, Entry] = {}
     for entry in entries:
-        found.setdefault(repr(decides.values(entry.checked.job.cfg, Decides.COST)), entry)
-    return list(found.values())
+        by_cost.setdefault(repr(decides.values(entry.checked.job.cfg, Decides.COST)), entry)
+    return list(by_cost.values())
 
 
 def measure(
     context: Context, console: Console, entries: Sequence[Entry], gpus: int
 ) -> list[Record]:
-    """Train a few steps of each, one at a time in its own process; only the records are kept."""
+    """Train a few steps of each entry, one at a time in its own process; return the records."""
     from sweep.execution.progress import Pace, view
     from sweep.execution.scheduler import Execution
     from sweep.runs.record import RunSpec
@@ -265,7 +265,7 @@ def _mib(value: float) -> str:
 
 
 def _totals(entries: Sequence[Entry]) -> list[str]:
-    """Counts, time one after the other, and the largest peak, as far as they are known."""
+    """Return lines with counts, the sum of all times, and the largest peak, as far as known."""
     from sweep.execution.progress import duration
 
     left = [e for e in entries if e.left]

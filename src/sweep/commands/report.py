@@ -1,8 +1,8 @@
-"""Command line of `python -m sweep.report`: stored sweeps -> their report, once more.
+"""Run the command `python -m sweep.report`: rebuild the report of stored sweeps.
 
-Rebuilds the report of a sweep from what is stored: of the newest one, of one by its name or folder
-also when it was stopped, or of several together. What a store has not heard yet is delivered. Exit
-status: 0, or 2 for a mistake in what was asked for.
+The report is of the newest sweep, of one given by name or folder, also of one that was stopped, or
+of several as one. What the store lacks is delivered first. Exit status: 0, or 2 for a mistake in
+the arguments.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ examples:
   python -m sweep.report report.language=ko
 """
 REFILL_S = 30.0
-"""How long a store that does not answer is waited for, while it gets what it has lost."""
+"""How long to wait for a store that does not answer while it gets what it has lost."""
 ALLOWED = ("compare.", "report.", "tracking.", "tracking=")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="sweep.report", add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--help", "-h", action="store_true")
@@ -71,7 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> None:
-    """Read the sweeps, compare their runs, write the report and print it."""
+    """Read the sweeps, compare their runs, write the report and print the comparison.
+
+    Args:
+        names: Names or folders of sweeps; empty takes the newest.
+        overrides: Keys to judge and show with instead of the stored ones.
+        config_dir: Folder with options of the user's own.
+
+    Raises:
+        ConfigError: A sweep does not exist, or an override is not allowed.
+    """
     _check(overrides)
     typed = compose_sweep([*overrides, "freeze=none"], config_dir).settings
 
@@ -90,41 +99,43 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
     ledger.close_dead()
     if ledger.deliver(store=store):
         console.print("a store cannot be reached; what it lacks is on disk, to be delivered later")
-    found = collect.gather(names, ROOT, store)
-    if store is not None and refill([Path(r.folder) for r in found.records], store, REFILL_S):
+    gathered = collect.gather(names, ROOT, store)
+    if store is not None and refill([Path(r.folder) for r in gathered.records], store, REFILL_S):
         console.print("what the store lacked of these runs was delivered to it")
-        found = collect.gather(names, ROOT, store)
-    found.folder.mkdir(parents=True, exist_ok=True)
-    settings = _typed_over(found.settings, typed, overrides)
-    judged = verdict.judge(found.records, settings.compare, found.folder)
-    judged.warnings.extend(found.notes)
-    page = report_files.write(judged, found.records, found.plan, found.folder, settings.report)
-    terminal.print_comparison(console, judged)
-    conclude.say_verdict(console, judged)
-    # A sweep at work says the last word itself, and only that moves what is recommended.
-    if store is not None and len(found.sweep_ids) == 1 and not found.is_running:
-        _store(store, found, judged)
-        conclude.mark(console, store, found.sweep_ids[0], judged)
+        gathered = collect.gather(names, ROOT, store)
+    gathered.folder.mkdir(parents=True, exist_ok=True)
+    settings = _typed_over(gathered.settings, typed, overrides)
+    comparison = verdict.judge(gathered.records, settings.compare, gathered.folder)
+    comparison.warnings.extend(gathered.notes)
+    page = report_files.write(
+        comparison, gathered.records, gathered.plan, gathered.folder, settings.report
+    )
+    terminal.print_comparison(console, comparison)
+    conclude.print_verdict(console, comparison)
+    # A running sweep marks its recommended runs itself at its end, so it is left alone.
+    if store is not None and len(gathered.sweep_ids) == 1 and not gathered.is_running:
+        _store(store, gathered, comparison)
+        conclude.mark_recommended(console, store, gathered.sweep_ids[0], comparison)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _store(store: Store, found: Gathered, judged: Comparison) -> None:
-    """Bring the summary run up to date."""
+def _store(store: Store, gathered: Gathered, comparison: Comparison) -> None:
+    """Bring the summary run in the store up to date."""
     from sweep.comparison import verdict
     from sweep.reporting import report_files
 
-    (sweep_id,) = found.sweep_ids
+    (sweep_id,) = gathered.sweep_ids
     now = int(time.time() * 1000)
-    metrics = report_files.summary_metrics(judged)
+    metrics = report_files.summary_metrics(comparison)
     store.log_metrics(sweep_id, [(name, value, now, 0) for name, value in metrics.items()])
-    note = report_files.description(judged, found.plan)
-    tags = {Tag.NOTE: note, Tag.RECOMMENDATION: verdict.text(judged)[:5000]}
+    note = report_files.description(comparison, gathered.plan)
+    tags = {Tag.NOTE: note, Tag.RECOMMENDATION: verdict.text(comparison)[:5000]}
     store.describe(sweep_id, {}, tags)
-    store.upload(sweep_id, [SweepPaths(found.folder).report])
+    store.upload(sweep_id, [SweepPaths(gathered.folder).report])
 
 
 def _check(overrides: Sequence[str]) -> None:
-    """A report is of runs that are over: their settings cannot be changed any more."""
+    """Reject overrides of run settings: a report is of runs that are over."""
     wrong = [word for word in overrides if not word.startswith(ALLOWED)]
     if wrong:
         raise ConfigError(
@@ -139,7 +150,7 @@ def _check(overrides: Sequence[str]) -> None:
 def _typed_over(
     saved: SweepSettings, typed: SweepSettings, overrides: Sequence[str]
 ) -> SweepSettings:
-    """Return what the sweep was run with, but for what is typed now."""
+    """Return the saved settings with the keys in overrides replaced by what is typed now."""
     settings = copy.deepcopy(saved)
     for key in (word.partition("=")[0] for word in overrides):
         group, _, name = key.partition(".")

@@ -1,7 +1,7 @@
-"""One sweep from its checked jobs to its report: what is done already, what is left, what came out.
+"""Run one sweep from its checked jobs to its report, taking over what is finished already.
 
-The sweep holds a lock on its folder for as long as it lives; its summary run in the store is
-closed by a later start if it dies.
+The sweep locks its folder for as long as it lives. If it dies, a later start closes its summary
+run in the store.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from sweep.tracking.store import Store
 
 OPENING_S = 5.0
-"""How long a sweep waits for its id in a store that was there a moment ago."""
+"""How long a sweep waits for its id in the store, which answered a moment ago."""
 DELIVERY_S = 30.0
-"""How long a finished sweep waits for a store that is away, before it leaves the rest on disk."""
+"""How long a finished sweep waits for an unreachable store before it leaves the rest on disk."""
 
 
 @dataclass
@@ -57,11 +57,11 @@ class SweepSession:
     sweep: ComposedSweep
     folder: Path
     box: Outbox
-    """Of the summary run."""
+    """Outbox of the summary run."""
     started: datetime
 
     def run(self, console: Console, context: Context, checked: Sequence[Checked], gpus: int) -> int:
-        """Do what is missing and report all; returns the exit status."""
+        """Train the runs that are missing and report all of them; return the exit status."""
         specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
         records = self._finished(specs, checked)
         self._say_damaged(console, [specs[i] for i in specs if i not in records])
@@ -69,7 +69,7 @@ class SweepSession:
         todo = {index: spec for index, spec in specs.items() if index not in records}
         console.print(_opening(len(records), todo, self.folder), highlight=False, soft_wrap=True)
         launch, pace = self.sweep.launch, Pace(len(specs), len(records))
-        # A live view knows all runs at work, those of other launchers may be elsewhere.
+        # A live view has to hear of every run; those of other launchers may be on other machines.
         shown = view(console, pace) if launch.is_local else LineView(console, pace)
         execution = Execution(context, shown, self.sweep.settings, gpus)
         if launch.is_local:
@@ -101,27 +101,29 @@ class SweepSession:
         return spec if stopped is None else as_stopped(spec)
 
     def _finished(self, specs: dict[int, RunSpec], checked: Sequence[Checked]) -> dict[int, Record]:
-        """What an earlier sweep has done, unless all is to be trained anew."""
-        there = {
+        """Return records of runs to take over by index, and complete them in the store."""
+        finished = {
             index: record
             for index, spec in specs.items()
             if (record := other_sweeps.finished(spec)) is not None
         }
-        for index, record in there.items():
+        for index, record in finished.items():
             _renew_ids(record, checked[index].ids)
-        ids = refill([Path(r.folder) for r in there.values()], self.store, OPENING_S)
-        return {i: replace(r, run_id=ids.get(Path(r.folder), r.run_id)) for i, r in there.items()}
+        ids = refill([Path(r.folder) for r in finished.values()], self.store, OPENING_S)
+        return {
+            i: replace(r, run_id=ids.get(Path(r.folder), r.run_id)) for i, r in finished.items()
+        }
 
     def _say_damaged(self, console: Console, specs: Sequence[RunSpec]) -> None:
-        """Say why a run that has finished before counts as not done."""
+        """Print why a run that has finished before counts as not done."""
         for spec in (spec for spec in specs if spec.resume):
             for path in self.ledger.damaged(spec.key, spec.cfg.trainer.save_model):
                 line = f"{spec.name}: {path} is gone or damaged, so the run counts as not done"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _write_down(self, specs: dict[int, RunSpec], records: dict[int, Record]) -> None:
-        """Say which runs there will be, for reports on a sweep that was cut off."""
-        about = {
+        """Write sweep.json, so that a sweep that was cut off can be reported too."""
+        content = {
             "id": self.box.run_id,
             "name": self.folder.name,
             "command": self.command,
@@ -140,15 +142,15 @@ class SweepSession:
                 for index, spec in specs.items()
             ],
         }
-        write_atomically(SweepPaths(self.folder).plan, json.dumps(about, indent=1))
+        write_atomically(SweepPaths(self.folder).plan, json.dumps(content, indent=1))
         self.box.upload([SweepPaths(self.folder).plan])
 
     def _finish(
         self, console: Console, executed: Executed, records: Sequence[Record], planned: int
     ) -> int:
-        """Compare, report and close the summary run; returns the exit status."""
+        """Compare, report and close the summary run; return the exit status."""
         terminal.print_notes(console, records)
-        found = conclude.conclude(console, self.box, records, self.sweep.settings)
+        comparison = conclude.conclude(console, self.box, records, self.sweep.settings)
         ends = Counter(record.status for record in records)
         words = {"FAILED": "failed", "KILLED": "were stopped"}
         reasons = [f"{ends[key]} of {planned} runs {x}" for key, x in words.items() if ends[key]]
@@ -163,16 +165,16 @@ class SweepSession:
             console.print("stopped; the same command does what is missing", highlight=False)
         status = "KILLED" if executed.interrupted else "FAILED" if reasons else "FINISHED"
         self.box.finish(status, "; ".join(reasons))
-        left = self.ledger.deliver(DELIVERY_S)  # what runs could not while the store was away
+        left = self.ledger.deliver(DELIVERY_S)  # what runs could not deliver
         if not self.box.close(DELIVERY_S) or left:
             console.print(
                 "the store cannot be reached; the rest is on disk, and the next start delivers it"
             )
-        elif found is not None:
-            conclude.mark(console, self.store, self.box.run_id, found)
+        elif comparison is not None:
+            conclude.mark_recommended(console, self.store, self.box.run_id, comparison)
         ids = [record.run_id for record in records]
         terminal.print_links(console, self.folder, self.store, self.box.run_id, ids)
-        return 130 if executed.interrupted else 1 if reasons or found is None else 0
+        return 130 if executed.interrupted else 1 if reasons or comparison is None else 0
 
 
 def _now() -> datetime:
@@ -183,7 +185,7 @@ def _now() -> datetime:
 def open_session(
     ledger: Ledger, store: Store, command: str, sweep: ComposedSweep
 ) -> Iterator[SweepSession]:
-    """Hold a new folder and a summary run in the store as long as the block lasts."""
+    """Open a sweep: its folder is locked and its summary run is open while the block lasts."""
     folder, started = new_folder(RootPaths(ledger.root).sweeps), _now()
     with ExitStack() as stack:
         stack.callback(liveness.claim(folder).release)
@@ -194,12 +196,12 @@ def open_session(
 
 @contextmanager
 def _summary_run(folder: Path, store: Store, command: str) -> Iterator[Outbox]:
-    """Begin a summary run, and close it truthfully however the block ends."""
+    """Open the outbox of a summary run, and close the run with the status the block ends with."""
     box = Outbox(folder, store)
     tags = {Tag.KIND: "sweep", Tag.HOST: platform.node()}
     box.create(folder.name, {**tags, Tag.NOTE: f"`{command}`"})
     with_patience(box.deliver, OPENING_S)
-    box.start(say=lambda _: None)  # said once, in the end, if it is still so
+    box.start(say=lambda _: None)  # silent: `_finish` says it once if the store is still away
     try:
         yield box
     except BaseException as error:
@@ -211,14 +213,14 @@ def _summary_run(folder: Path, store: Store, command: str) -> Iterator[Outbox]:
 
 
 def new_folder(parent: Path) -> Path:
-    """Make a folder that no other sweep has, not even one started in the same second."""
+    """Make a new folder, of another name than a sweep started in the same second has."""
     folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
     folder.mkdir()
     return folder
 
 
 def _renew_ids(record: Record, ids: Sequence[int]) -> None:
-    """Let a run that is taken over speak of the rows of the file as it is now."""
+    """Write the row ids of the file as it is now into the predictions of a run taken over."""
     folder = Path(record.folder)
     paths = RunPaths(folder)
     with liveness.left_behind(folder) as is_over:

@@ -1,7 +1,7 @@
-"""Entry point: `python -m sweep freeze=attention,full,none`.
+"""Run the command `python -m sweep freeze=attention,full,none`.
 
-Composes and checks all runs, runs them, and prints the comparison. Exit status: 0 when all runs
-finished, 1 when one did not, 2 for a mistake in what was asked for, 130 after Ctrl-C.
+Composes and checks all runs, trains them, and prints the comparison. Exit status: 0 when all runs
+finished, 1 when one did not, 2 for a mistake in the arguments, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sweep.config.schema import ConfigError
 from sweep.execution import forkserver
 
 DELIVERY_S = 5.0
-"""How long a start waits for a store that earlier runs could not reach."""
+"""How long to wait at the start for a store that earlier runs could not reach."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="sweep", add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--keys", action="store_true")
     arguments, overrides = parser.parse_known_args(argv)
-    signal.signal(signal.SIGTERM, _stop)  # as schedulers send it: the same as Ctrl-C
+    signal.signal(signal.SIGTERM, _stop)  # sent by schedulers; treated as Ctrl-C
     try:
         if arguments.help:
             print(help_text(arguments.config_dir))
@@ -57,8 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str]) -> int:
-    """Do what the overrides ask for, from checks to the printed comparison."""
-    context = forkserver.start()  # loads the libraries while all else is looked at here
+    """Run a sweep from its checks to the printed comparison; return the exit status.
+
+    Args:
+        overrides: What is chosen, as typed.
+        config_dir: Folder with options of the user's own.
+        argv: The whole command line, to be recorded.
+
+    Raises:
+        ConfigError: Something cannot be run; nothing has been trained.
+    """
+    context = forkserver.start()  # loads the libraries while this process checks the rest
     composed = compose_sweep(overrides, config_dir)
     jobs, settings = composed.jobs, composed.settings
 
@@ -75,7 +84,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     contention.shared_folder()
     store = connect.open_store(settings.tracking, ROOT)
     baselines.prepare([job.cfg.data for job in jobs])
-    found = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
+    preflight = processes.preflight_all(context, [(c.job.cfg, c.num_labels) for c in checked])
     ledger = Ledger(ROOT.absolute())
     ledger.close_dead()
     ledger.deliver(DELIVERY_S, store)
@@ -83,7 +92,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     command = address.masked(shlex.join(["python", "-m", "sweep", *argv]))
     wants_gpu = any(job.cfg.trainer.device != "cpu" for job in jobs)
     with open_session(ledger, store, command, composed) as session:
-        return session.run(Console(), context, checked, found.gpus if wants_gpu else 0)
+        return session.run(Console(), context, checked, preflight.gpus if wants_gpu else 0)
 
 
 def _stop(*_: object) -> None:
@@ -91,7 +100,7 @@ def _stop(*_: object) -> None:
 
 
 def help_text(config_dir: str | None) -> str:
-    """What --help prints: purpose, every group with its options, examples."""
+    """Return the text of --help: purpose, every group with its options, examples."""
     lines = [
         "usage: python -m sweep [GROUP=OPTION[,OPTION...]] [KEY=VALUE[,VALUE...]] ...",
         "",
@@ -99,11 +108,11 @@ def help_text(config_dir: str | None) -> str:
         "reaches and costs. Several values make a sweep. Without arguments, the standard",
         "comparison freeze=attention,full,none runs on built-in data and model.",
     ]
-    found = options(config_dir)
-    width = max(len(name) for names in found.values() for name in names) + 2
-    for group in found:
+    groups = options(config_dir)
+    width = max(len(name) for names in groups.values() for name in names) + 2
+    for group in groups:
         lines += ["", f"{group}="]
-        lines += [f"  {name:<{width}}{about}" for name, about in found[group].items()]
+        lines += [f"  {name:<{width}}{about}" for name, about in groups[group].items()]
     lines += [
         "",
         "options:",

@@ -1,4 +1,4 @@
-"""Test strategies against what is reached without fine-tuning: baselines are candidates too."""
+"""Test the best strategy against the best baseline."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def compare_best(
 ) -> BaselineTest | None:
     """Compare the best strategy with the best baseline of the same texts.
 
-    With several strategies the best of them is the luckiest too, so its p-value is Holm's over
-    all of them. A baseline has no seed: its scores are the same beside each seed of a strategy.
+    The best of several strategies is also the luckiest, so its p-value is corrected by Holm's
+    procedure over all of them. A baseline has no seed: every seed is compared with the same scores.
 
     Args:
         scored: The strategies of one group.
-        baselines: Of any texts; those of other texts are left out.
-        metric: Such as `test_accuracy`.
-        options: Confidence, and what counts as good.
+        baselines: Those of other texts are left out.
+        metric: Name with its split, such as `test_accuracy`.
+        options: Confidence and the metric.
 
     Returns:
-        None without a baseline of these texts, or without a strategy.
+        The test; None when there is no baseline of these texts, or no strategy.
     """
     known = [b for b in baselines if metric in b.metrics]
     matching = [(b, row) for b in known for row in [_scores(b, scored, metric)] if row is not None]
@@ -37,7 +37,9 @@ def compare_best(
         return None
     baseline, row = max(matching, key=lambda pair: pair[0].metrics[metric])
     name = options.metric
-    estimates = [significance.paired(s.scores[name], _beside(s, row, name)) for s in scored]
+    estimates = [
+        significance.paired(s.scores[name], _repeat_per_seed(s, row, name)) for s in scored
+    ]
     p_values = [_p_value(s, row, name, e) for s, e in zip(scored, estimates, strict=True)]
     adjusted = significance.holm(p_values)
     best = max(range(len(scored)), key=lambda index: estimates[index].mean)
@@ -54,14 +56,14 @@ def compare_best(
 
 
 def _scores(baseline: Baseline, scored: Sequence[Scored], metric: str) -> np.ndarray | None:
-    """Return the baseline's scores per text, (texts,); None where it is of other texts."""
+    """Return the baseline's scores, (texts,); None when it was computed on other texts."""
     labels = scored[0].labels if scored else ()
     if len(baseline.predictions) != len(labels) or not len(labels):
         return None
     predictions = np.array(baseline.predictions, dtype=object)
     split = metric.partition("_")[0]
     share = float(np.mean(predictions == labels))
-    # The same number of other texts, or the same texts in another order.
+    # Other texts, or the same ones in another order, are recognised by their accuracy.
     if abs(share - baseline.metrics.get(f"{split}_accuracy", -1)) > 1e-9:
         return None
     codes = pd.factorize(np.concatenate([labels, predictions]))[0].reshape(2, -1)
@@ -69,7 +71,7 @@ def _scores(baseline: Baseline, scored: Sequence[Scored], metric: str) -> np.nda
     return np.asarray(function(codes[0], codes[1]))
 
 
-def _beside(strategy: Scored, row: np.ndarray, name: str) -> np.ndarray:
+def _repeat_per_seed(strategy: Scored, row: np.ndarray, name: str) -> np.ndarray:
     """Return the baseline's scores once for each seed of a strategy, (seeds, texts)."""
     return np.broadcast_to(row, strategy.scores[name].shape)
 

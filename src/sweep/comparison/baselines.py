@@ -1,4 +1,4 @@
-"""What is reached without fine-tuning, in seconds: does fine-tuning pay at all?"""
+"""Compute baselines, what is reached without fine-tuning, to show whether fine-tuning pays."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ from sweep.runs.record import Record
 
 GRAMS: dict[str, tuple[str, tuple[int, int]]] = {
     "words": ("word", (1, 2)),
-    # Where words are inflected, compounded or not set apart, as in Korean, parts of words say more.
+    # Parts of words say more where words are inflected, compounded or not separated, as in Korean.
     "characters": ("char_wb", (1, 4)),
 }
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
-"""Values of C to choose from, on validation like everything else."""
+"""Values of C; validation chooses among them."""
 MOST_FEATURES = 50_000
 EARLY_CHARACTERS = 500_000
-"""Of training texts whose baselines are computed while libraries load, which takes longer."""
+"""Size of the training texts up to which `prepare` computes baselines: it takes less time than
+loading the libraries, which goes on meanwhile."""
 MAJORITY = Remark("baseline.majority")
 VERSION = 1
-"""Raise it when other baselines come out."""
+"""To be raised whenever baselines come out differently, so that none are taken from the cache."""
 CHOICE_TEXTS = 4_000
-"""Training texts that grams and C are chosen with; the chosen model then learns from all."""
+"""Number of training texts to choose grams and C with; the chosen model then learns from all."""
 
 
-def beside(records: Sequence[Record], folder: Path | None) -> tuple[list[Baseline], list[Remark]]:
-    """Return the baselines to show beside the runs of a sweep, and why there are none.
+def of_sweep(records: Sequence[Record], folder: Path | None) -> tuple[list[Baseline], list[Remark]]:
+    """Return the baselines of a sweep, or no baselines and why there are none.
 
     Args:
-        records: Of the sweep.
-        folder: Of the sweep, where they are kept once they are computed; None computes none.
+        records: The runs of the sweep.
+        folder: Folder of the sweep, where baselines are stored; None computes none.
     """
     if folder is None or all(record.status != "FINISHED" for record in records):
         return [], []
@@ -61,54 +62,54 @@ def beside(records: Sequence[Record], folder: Path | None) -> tuple[list[Baselin
 
 
 def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
-    """Baselines of every data set that finished runs used, computed once per sweep.
+    """Return the baselines of every data set that finished runs used, computed once per sweep.
 
     Args:
-        records: Of the sweep; their folders hold the configuration.
-        file: JSON with what an earlier call found for the same data, or to be written; so that a
-            report can be rebuilt when the data is gone.
+        records: The runs of the sweep; their folders hold the configuration.
+        file: JSON with the baselines that an earlier call computed from the same data; written if
+            there is none. A report can be rebuilt from it when the data is gone.
 
     Raises:
         ConfigError: The data cannot be read any more.
     """
-    configs = _different(_data_of(records))
+    configs = _distinct(_settings_of_data(records))
     names = [repr(cfg) for cfg in configs]
-    # There is none yet, or a damaged one.
+    # The file may be missing or damaged.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(file.read_text("utf-8"))
-        if set(names) <= set(kept["of"]):
-            return _from_json(kept["baselines"])
-    found = _of_data(configs)
-    write_atomically(file, json.dumps({"of": names, "baselines": _to_json(found)}))
-    return found
+        stored = json.loads(file.read_text("utf-8"))
+        if set(names) <= set(stored["of"]):
+            return _from_json(stored["baselines"])
+    computed = _of_each(configs)
+    write_atomically(file, json.dumps({"of": names, "baselines": _to_json(computed)}))
+    return computed
 
 
 def prepare(configs: Sequence[DataConfig]) -> None:
-    """Compute what the end of a sweep will ask for, while this process has nothing else to do.
+    """Compute baselines into the cache while this process has nothing else to do.
 
-    Large data is left for then, and so is what fails here.
+    Large data, and data that raises an error here, is left to the end of the sweep.
     """
     with contextlib.suppress(Exception):
-        for cfg in _different(configs):
+        for cfg in _distinct(configs):
             splits = load_splits(cfg)
             if sum(map(len, splits.train.texts)) <= EARLY_CHARACTERS:
                 _cached(splits)
 
 
 def compute(splits: Splits) -> list[Baseline]:
-    """The majority class, and TF-IDF with logistic regression where the texts have features."""
+    """Score the majority class, and TF-IDF with logistic regression where it can be trained."""
     name = "test" if len(splits.test) else "validation"
     started = time.perf_counter()
     majority = int(np.bincount(splits.train.labels).argmax())
     constant = {part: np.full(len(getattr(splits, part)), majority) for part in _parts(name)}
-    found = [_baseline(MAJORITY, splits, constant, name, started)]
+    baselines = [_baseline(MAJORITY, splits, constant, name, started)]
     started = time.perf_counter()
     fitted = _best_linear(splits)
     if fitted is not None:
         title, model = fitted
         predicted = {part: model.predict(getattr(splits, part).texts) for part in _parts(name)}
-        found.append(_baseline(title, splits, predicted, name, started))
-    return found
+        baselines.append(_baseline(title, splits, predicted, name, started))
+    return baselines
 
 
 def _parts(reported: str) -> list[str]:
@@ -130,7 +131,10 @@ def _baseline(
 
 
 def _best_linear(splits: Splits) -> tuple[Remark, Any] | None:
-    """The model that validation prefers, with its name; None where no text has a feature."""
+    """Return the model that validation prefers, with its name; None if none can be trained.
+
+    That is so with fewer than two classes, or when no gram comes twice.
+    """
     from sklearn.pipeline import make_pipeline
 
     if len(np.unique(splits.train.labels)) < 2:
@@ -154,7 +158,7 @@ def _best_linear(splits: Splits) -> tuple[Remark, Any] | None:
 
 
 def _subset(train: Split) -> Split:
-    """A fixed random part of the training texts, if there are many."""
+    """Return a fixed random part of the training texts if there are many, else all of them."""
     if len(train) <= CHOICE_TEXTS:
         return train
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:CHOICE_TEXTS])
@@ -162,7 +166,7 @@ def _subset(train: Split) -> Split:
 
 
 def _vectorizer(grams: str, train: Split) -> Any:
-    """TF-IDF fitted to texts; None where no gram comes twice."""
+    """Return TF-IDF fitted to texts; None when no gram comes twice."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     analyzer, sizes = GRAMS[grams]
@@ -182,7 +186,7 @@ def _vectorizer(grams: str, train: Split) -> Any:
 
 
 def _classifier(strength: float) -> Any:
-    """One logistic regression per class; this solver is a hundred times faster here than lbfgs."""
+    """Return a logistic regression per class, with a solver a hundred times faster than lbfgs."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
@@ -194,7 +198,7 @@ def _classifier(strength: float) -> Any:
 
 
 def _cached(splits: Splits) -> list[Baseline]:
-    """Baselines of a data set, kept for the sweeps of this folder; elsewhere computed each time."""
+    """Return the baselines of a data set from the cache of `mlruns`; computed if there is none."""
 
     def make(_: cache.Draft) -> dict[str, Any]:
         return {"baselines": _to_json(compute(splits))}
@@ -206,16 +210,16 @@ def _cached(splits: Splits) -> list[Baseline]:
     return compute(splits)
 
 
-def _to_json(found: Sequence[Baseline]) -> list[dict[str, Any]]:
-    return [{**asdict(baseline), "name": to_json(baseline.name)} for baseline in found]
+def _to_json(baselines: Sequence[Baseline]) -> list[dict[str, Any]]:
+    return [{**asdict(baseline), "name": to_json(baseline.name)} for baseline in baselines]
 
 
-def _from_json(found: Sequence[dict[str, Any]]) -> list[Baseline]:
-    return [Baseline(_name(b["name"]), b["metrics"], tuple(b["predictions"])) for b in found]
+def _from_json(stored: Sequence[dict[str, Any]]) -> list[Baseline]:
+    return [Baseline(_name(b["name"]), b["metrics"], tuple(b["predictions"])) for b in stored]
 
 
 def _name(stored: object) -> Text:
-    """The name of a baseline; versions up to 0.1.0 stored one of these few as English text."""
+    """Return the name of a baseline; versions up to 0.1.0 stored one of these few in English."""
     text = from_json(stored)
     titles = [_title(grams, strength) for grams in GRAMS for strength in STRENGTHS]
     return next((title for title in (MAJORITY, *titles) if title == text), text)
@@ -225,24 +229,24 @@ def _title(grams: str, strength: float) -> Remark:
     return Remark(f"baseline.{grams}", {"strength": f"{strength:g}"})
 
 
-def _data_of(records: Sequence[Record]) -> list[DataConfig]:
-    """The data of finished runs."""
+def _settings_of_data(records: Sequence[Record]) -> list[DataConfig]:
     saved = [read_outputs.settings(record) for record in records if record.status == "FINISHED"]
     return [cfg.data for cfg in saved if cfg is not None]
 
 
-def _different(configs: Sequence[DataConfig]) -> list[DataConfig]:
-    """Each data set once; what only a model sees of a text makes none."""
-    of_models = decides.values(DataConfig(), Decides.RESULT)  # all others make the content
+def _distinct(configs: Sequence[DataConfig]) -> list[DataConfig]:
+    """Return each data set once, whatever part of a text models see of it."""
+    # These keys decide what a model sees of a text; all others decide which texts there are.
+    of_models = decides.values(DataConfig(), Decides.RESULT)
     alike = [replace(cfg, **of_models) for cfg in configs]
     return list({repr(cfg): cfg for cfg in alike}.values())
 
 
-def _of_data(configs: Sequence[DataConfig]) -> list[Baseline]:
-    """Of different data sets."""
-    found = []
+def _of_each(configs: Sequence[DataConfig]) -> list[Baseline]:
+    """Return the baselines of each data set, named with it if there are several."""
+    baselines = []
     for cfg in configs:
         for baseline in _cached(load_splits(cfg)):
-            place = Remark("baseline.on", {"name": baseline.name, "data": cfg.name})
-            found.append(replace(baseline, name=place) if len(configs) > 1 else baseline)
-    return found
+            title = Remark("baseline.on", {"name": baseline.name, "data": cfg.name})
+            baselines.append(replace(baseline, name=title) if len(configs) > 1 else baseline)
+    return baselines

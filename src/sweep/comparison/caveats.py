@@ -1,4 +1,4 @@
-"""What must be known before two strategies are compared: unequal budgets, hardware, lost runs."""
+"""Warn of what makes a comparison unfair: unequal budgets, other hardware, lost runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from sweep.tracking.tags import Tag
 
 
 def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[Text]:
-    """What a reader of the comparison has to keep in mind."""
+    """Return what a reader of the comparison has to keep in mind.
+
+    Args:
+        rows: Every configuration.
+        chosen: The configurations that are compared, one per strategy and group.
+        split: `test` or `eval`.
+    """
     return [
         *_lost(rows),
         *_groups(chosen),
@@ -26,15 +32,15 @@ def warnings(rows: Sequence[Row], chosen: Sequence[Row], split: str) -> list[Tex
 
 
 def tuning_budgets(rows: Sequence[Row]) -> dict[str, int]:
-    """Per strategy, how many configurations validation had to choose from."""
-    found: dict[str, int] = {}
+    """Return, by label, how many configurations validation had to choose from."""
+    counts: dict[str, int] = {}
     for row in rows:
-        found[row.label] = found.get(row.label, 0) + 1
-    return found
+        counts[row.label] = counts.get(row.label, 0) + 1
+    return counts
 
 
 def timing_problems(rows: Sequence[Row]) -> tuple[Remark, ...]:
-    """Why training times of these rows cannot be ranked; empty when they can."""
+    """Return why the training times of these rows cannot be ranked; empty when they can."""
     records = finished(rows)
     contended = sum(record.tags.get(Tag.CONTENDED) == "true" for record in records)
     problems = []
@@ -63,19 +69,19 @@ def _on_features(row: Row) -> set[bool]:
 
 
 def devices(rows: Sequence[Row]) -> tuple[Text, ...]:
-    """On what the runs were trained."""
+    """Return the different devices that the runs were trained on."""
     return _tags(finished(rows), Tag.DEVICE)
 
 
 def finished(rows: Iterable[Row]) -> list[Record]:
-    """All finished runs of rows."""
+    """Return all finished runs of rows."""
     return [record for row in rows for record in row.records if record.status == "FINISHED"]
 
 
 def _tags(records: Iterable[Record], tag: str) -> tuple[Text, ...]:
-    """The different values of a tag."""
-    found = dict.fromkeys(record.tags.get(tag) for record in records)
-    return tuple(Remark("timing.unknown") if value is None else value for value in found)
+    """Return the different values of a tag, with a remark for runs that lack it."""
+    values = dict.fromkeys(record.tags.get(tag) for record in records)
+    return tuple(Remark("timing.unknown") if value is None else value for value in values)
 
 
 def _lost(rows: Sequence[Row]) -> list[Remark]:
@@ -111,26 +117,26 @@ def _unequal_seeds(chosen: Sequence[Row]) -> list[Remark]:
 
 def _tuning(rows: Sequence[Row], split: str) -> list[Remark]:
     budgets = tuning_budgets(rows)
-    found = _unequal("warning.tuning", budgets)
+    remarks = _unequal("warning.tuning", budgets)
     if split == "eval" and max(budgets.values(), default=1) > 1:
-        found.append(Remark("warning.no_test"))
-    return found
+        remarks.append(Remark("warning.no_test"))
+    return remarks
 
 
 def _training(chosen: Sequence[Row]) -> list[Remark]:
-    """Texts seen in training, and which texts those were."""
-    found = []
+    """Warn, per group, of unequal numbers of texts in training, and of different texts."""
+    remarks = []
     for group in dict.fromkeys(row.group for row in chosen):
         rows = [row for row in chosen if row.group == group]
         seen = {row.label: texts for row in rows if (texts := _texts_seen(row)) is not None}
-        found += _unequal("warning.training", seen)
+        remarks += _unequal("warning.training", seen)
         if len(_tags(finished(rows), Tag.DATA_FINGERPRINT)) > 1:
-            found.append(Remark("warning.texts"))
-    return found
+            remarks.append(Remark("warning.texts"))
+    return remarks
 
 
 def _texts_seen(row: Row) -> float | None:
-    """Texts times epochs of one run; None when the record does not say."""
+    """Return texts times epochs of the first finished run; None when its record does not say."""
     params = next((record.params for record in finished([row])), {})
     steps = float(params.get("max_steps", -1))
     try:
@@ -147,6 +153,6 @@ def _timing(chosen: Sequence[Row]) -> list[Remark]:
 
 
 def _unequal(key: str, counts: Mapping[str, float]) -> list[Remark]:
-    """A remark on what is not the same for all strategies, if it is not."""
+    """Return a remark with all counts unless they are the same for all strategies."""
     listed = tuple(f"{label} {count:,.0f}" for label, count in counts.items())
     return [Remark(key, {"counts": listed})] if len(set(counts.values())) > 1 else []

@@ -1,4 +1,4 @@
-"""Finished runs -> what can be said of the strategies; no mlflow and no plotting.
+"""Compare the strategies of a sweep from the records of its runs; no mlflow and no plotting.
 
 Seeds are replicates and never a choice. Where something else was swept, each strategy enters with
 the value that validation prefers; the test split chooses nothing.
@@ -37,12 +37,12 @@ def compare(
     options: CompareConfig | None = None,
     baselines: Sequence[Baseline] = (),
 ) -> Comparison:
-    """Everything that is said of a sweep.
+    """Return everything that can be said of a sweep.
 
     Args:
-        records: Of one sweep, or of several that are to be read as one.
-        options: Margin, confidence, and what the recommendation is about.
-        baselines: Of the same split, to be shown beside.
+        records: Of one sweep, or of several that are compared as one.
+        options: How strategies are judged; the defaults where it is None.
+        baselines: Scores without fine-tuning, on the same split.
     """
     options = options or CompareConfig()
     rows = table(records, options.confidence)
@@ -51,7 +51,7 @@ def compare(
     warnings = caveats.warnings(rows, chosen, split)
     if repeated := len(records) - sum(len(row.records) for row in rows):
         warnings.append(Remark("warning.repeated", {"runs": repeated}))
-    found = Comparison(
+    comparison = Comparison(
         rows=rows,
         chosen=chosen,
         split=split,
@@ -66,81 +66,85 @@ def compare(
         choice=Remark("rule.choice") if len(chosen) < sum(row.finished > 0 for row in rows) else "",
     )
     for group in dict.fromkeys(row.group for row in chosen) or [""]:
-        _judge(found, group, options)
-    if len(found.recommendations) == 1:
-        (only,) = found.recommendations.values()
-        return replace(found, recommendation=only)
-    return found
+        _judge(comparison, group, options)
+    if len(comparison.recommendations) == 1:
+        (only,) = comparison.recommendations.values()
+        return replace(comparison, recommendation=only)
+    return comparison
 
 
-def _judge(found: Comparison, group: str, options: CompareConfig) -> None:
-    """Add what is said of the strategies of one group; changes the comparison in place."""
-    rows = [row for row in found.chosen if row.group == group]
-    tested = {row.label: runs_to_test(row, found.rows) for row in rows}
-    found.warnings.extend(
+def _judge(comparison: Comparison, group: str, options: CompareConfig) -> None:
+    """Compare the strategies of one group, and add the outcome to the comparison in place."""
+    rows = [row for row in comparison.chosen if row.group == group]
+    tested = {row.label: runs_to_test(row, comparison.rows) for row in rows}
+    comparison.warnings.extend(
         Remark("warning.unstable_choice", {"strategy": row.label})
         for row in rows
         if any(record not in row.records for record in tested[row.label])
     )
-    scored = pairwise.score(tested, found.warnings)
-    differences = pairwise.differences(scored, found.split, options)
-    found.differences.extend(differences)
-    nothing = _learning(found, rows)
-    found.reasons.update(reasons.why(rows))
+    scored = pairwise.score(tested, comparison.warnings)
+    differences = pairwise.differences(scored, comparison.split, options)
+    comparison.differences.extend(differences)
+    nothing = _flag_no_learning(comparison, rows)
+    comparison.reasons.update(reasons.explain_speed(rows))
     learnt = [row for row in rows if row.label not in nothing]
-    found.uses.update(reasons.when(learnt, differences, found.metric))
-    found.uses.update({label: Remark("when.learn", {"how": how}) for label, how in nothing.items()})
+    comparison.uses.update(reasons.list_uses(learnt, differences, comparison.metric))
+    comparison.uses.update(
+        {label: Remark("when.learn", {"how": how}) for label, how in nothing.items()}
+    )
     if short := learning.too_short(rows):
-        found.warnings.append(Remark("no_choice.short", {"strategies": short}))
+        comparison.warnings.append(Remark("no_choice.short", {"strategies": short}))
         return
-    unbeaten = _unbeaten(found, group, scored, options)
-    choice = recommend.recommend(rows, differences, found.metric, options, found.warnings, nothing)
+    unbeaten = _test_baselines(comparison, group, scored, options)
+    choice = recommend.recommend(
+        rows, differences, comparison.metric, options, comparison.warnings, nothing
+    )
     if choice is not None:
-        found.recommendations[group] = replace(choice, unbeaten=unbeaten)
+        comparison.recommendations[group] = replace(choice, unbeaten=unbeaten)
 
 
-def _learning(found: Comparison, rows: Sequence[Row]) -> dict[str, Remark]:
-    """Flag runs and strategies that learnt nothing; returns the strategies of these rows."""
-    of_runs = learning.flags_of_runs(rows, found.metric)
+def _flag_no_learning(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Remark]:
+    """Flag runs and strategies that learnt nothing, in place; return these strategies by label."""
+    of_runs = learning.flags_of_runs(rows, comparison.metric)
     nothing = learning.flags_of_strategies(rows, of_runs)
-    found.failed_to_learn.update(of_runs)
-    found.learnt_nothing.update(nothing)
+    comparison.failed_to_learn.update(of_runs)
+    comparison.learnt_nothing.update(nothing)
     values = ({"strategy": label, "how": how} for label, how in nothing.items())
-    found.warnings.extend(Remark("warning.learnt_nothing", value) for value in values)
+    comparison.warnings.extend(Remark("warning.learnt_nothing", value) for value in values)
     for row in rows:
         some = tuple(run.name for run in caveats.finished([row]) if run.name in of_runs)
         if some and row.label not in nothing:
             values_ = {"strategy": row.label, "runs": some, "how": of_runs[some[0]]}
-            found.warnings.append(Remark("warning.some_learnt_nothing", values_))
+            comparison.warnings.append(Remark("warning.some_learnt_nothing", values_))
     return nothing
 
 
-def _unbeaten(
-    found: Comparison, group: str, scored: Sequence[pairwise.Scored], options: CompareConfig
+def _test_baselines(
+    comparison: Comparison, group: str, scored: Sequence[pairwise.Scored], options: CompareConfig
 ) -> Remark | str:
-    """Compare with the baselines; returns the sentence on one that is not beaten, if any."""
-    test = against_baselines.compare_best(scored, found.baselines, found.metric, options)
+    """Add the comparison with the baselines; return the remark on one that is not beaten, or ""."""
+    test = against_baselines.compare_best(scored, comparison.baselines, comparison.metric, options)
     if test is None:
         return ""
-    found.against_baselines[group] = test
+    comparison.against_baselines[group] = test
     if test.is_beaten:
         return ""
     values = {
         "baseline": test.baseline.name,
         "score": test.score,
-        "metric": recommend.metric_name(found.metric),
+        "metric": recommend.metric_name(comparison.metric),
         "seconds": test.baseline.metrics.get("runtime_s", 0.0),
         "strategy": test.strategy,
         "difference": test.estimate * 100,
         "low": test.low * 100,
         "high": test.high * 100,
     }
-    found.unbeaten[group] = Remark("verdict.unbeaten", values)
-    return found.unbeaten[group]
+    comparison.unbeaten[group] = Remark("verdict.unbeaten", values)
+    return comparison.unbeaten[group]
 
 
 def untested(records: Sequence[Record], confidence: float) -> Comparison:
-    """Means alone: what can be shown where the comparison itself failed."""
+    """Return means without tests, to be shown where the comparison itself failed."""
     rows = table(records, confidence)
     chosen = choose(rows)
     return Comparison(rows, chosen, _split(chosen), [], [], [], None, confidence=confidence)

@@ -1,4 +1,4 @@
-"""Find runs that learnt nothing, and runs that are too short to say anything of a strategy."""
+"""Find runs that learnt nothing, and runs that are too short to judge a strategy by."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from sweep.runs import read_outputs
 from sweep.runs.record import Record
 
 MIN_STEPS = 10
-"""Fewer optimizer steps than this are a try whether everything fits, such as trainer=debug."""
+"""Runs with fewer optimizer steps only try whether everything works, such as trainer=debug."""
 LEAST_POINTS = 4
 """Fewer points of the training loss show no direction."""
 
 
 def flags_of_runs(rows: Iterable[Row], metric: str) -> dict[str, Remark]:
-    """Return, by the name of each run that learnt nothing, how that shows.
+    """Return, by name of each run that learnt nothing, what shows it.
 
     Args:
-        rows: Their finished runs are looked at: predictions and curves, as far as they are there.
-        metric: What strategies are compared by, such as `test_accuracy`.
+        rows: Configurations; the predictions and curves of their finished runs are read from disk.
+        metric: The metric that strategies are compared in, such as `test_accuracy`.
     """
     flags = {record.name: _flag(record, metric) for record in caveats.finished(rows)}
     return {name: flag for name, flag in flags.items() if flag is not None}
 
 
 def flags_of_strategies(rows: Iterable[Row], of_runs: Mapping[str, Remark]) -> dict[str, Remark]:
-    """Return, by label, the strategies of which at least half of the runs learnt nothing."""
+    """Return, by label, the strategies at least half of whose runs learnt nothing."""
     flags = {}
     for row in rows:
         runs = caveats.finished([row])
@@ -49,13 +49,13 @@ def too_short(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the labels of strategies with a run that hardly began to train.
 
     A run is too short with fewer than `MIN_STEPS` optimizer steps, or when it ended before its
-    warm-up did. Runs whose number of steps is not known are not.
+    warm-up did. A run whose number of steps is unknown is not too short.
     """
     return tuple(row.label for row in rows if any(map(_is_short, caveats.finished([row]))))
 
 
 def _flag(record: Record, metric: str) -> Remark | None:
-    """Return how it shows that a run learnt nothing; None when it does not."""
+    """Return what shows that a run learnt nothing; None when nothing does."""
     try:
         predictions = per_text_scores.read(Path(record.folder))
     except PredictionsError:
@@ -72,13 +72,13 @@ def _flag(record: Record, metric: str) -> Remark | None:
 
 
 def _scores_of_majority(classes: np.ndarray, counts: np.ndarray, texts: int) -> dict[str, float]:
-    """Return accuracy and macro-F1 of naming the most frequent label of these texts each time."""
+    """Return accuracy and macro-F1 of always predicting the most frequent label."""
     share = float(counts.max()) / texts
     return {"accuracy": share, "f1": 2 * share / (1 + share) / len(classes)}
 
 
 def _loss_fell(record: Record) -> bool:
-    """Whether the last quarter of the training loss lies below the first, or is not known."""
+    """Return whether the last quarter of the training loss lies below the first, or is unknown."""
     losses = [value for _, value in read_outputs.curves(record).get("train_loss", [])]
     if len(losses) < LEAST_POINTS:
         return True
@@ -92,7 +92,7 @@ def _is_short(record: Record) -> bool:
         return False
     settings = read_outputs.settings(record)
     warmup = settings.optimizer.warmup_steps if settings is not None else 0
-    # As in TrainingArguments: below one it is a share of all steps.
+    # As in TrainingArguments, a value below one is a share of all steps.
     return steps < MIN_STEPS or (warmup >= 1 and steps <= math.ceil(warmup))
 
 

@@ -1,4 +1,4 @@
-"""Every pair of strategies -> how large the difference is, and what can be claimed of it."""
+"""Test every pair of strategies: how large the difference is, and what can be claimed of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweep.runs.record import Record
 from sweep.tracking.tags import Tag
 
 METRICS = ("accuracy", "f1")
-"""What strategies are tested on."""
+"""Metrics in which strategies are tested."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,22 @@ class Scored:
     """Class names of the texts, (texts,)."""
 
     def pick(self, metric: str, seeds: Iterable[int]) -> np.ndarray:
-        """Rows of these seeds, in this order."""
+        """Return the scores of these seeds, in this order, (seeds, texts)."""
         return self.scores[metric][[self.seeds.index(seed) for seed in seeds]]
 
 
 def differences(scored: Sequence[Scored], split: str, options: CompareConfig) -> list[Difference]:
-    """Every pair of one group, for every metric.
+    """Return the difference of every pair of strategies of one group, for every metric.
 
     Args:
         scored: One per strategy.
-        split: Prefix of the metrics' names.
+        split: Prefix of the metrics' names, such as `test`.
         options: Margin and confidence.
     """
     return [
         difference
         for metric in METRICS
-        for difference in _of_metric(scored, f"{split}_{metric}", metric, options)
+        for difference in _differences_in(scored, f"{split}_{metric}", metric, options)
     ]
 
 
@@ -64,22 +64,22 @@ class _Test:
     texts: int
 
 
-def _of_metric(
+def _differences_in(
     scored: Sequence[Scored], name: str, metric: str, options: CompareConfig
 ) -> list[Difference]:
     tests = [_test(a, b, metric) for a, b in combinations(scored, 2)]
     adjusted = significance.holm([test.p_value for test in tests])
     level = 1 - options.confidence
-    # The next step of Holm's procedure would ask this of what is still open.
+    # The level that the next step of Holm's procedure would hold an undecided pair to.
     open_level = level / max(sum(p > level for p in adjusted), 1)
-    found = []
+    pairs = []
     for test, p in zip(tests, adjusted, strict=True):
         half = test.estimate.half_width(options.confidence)
         verdict = _verdict(test, half, p, options)
         more = None
         if verdict == "undecided":
             more = significance.more_seeds(test.estimate, test.seeds, options.margin, open_level)
-        found.append(
+        pairs.append(
             Difference(
                 metric=name,
                 a=test.a,
@@ -97,11 +97,14 @@ def _of_metric(
                 note=_note(test, half, verdict),
             )
         )
-    return found
+    return pairs
 
 
 def _test(a: Scored, b: Scored, metric: str) -> _Test:
-    """Pair by seed, for the same seed draws the same head and the same order of texts."""
+    """Test two strategies in one metric, paired by seed where they share enough seeds.
+
+    The same seed draws the same head and the same order of texts.
+    """
     common = [seed for seed in a.seeds if seed in b.seeds]
     seeds = min(len(a.seeds), len(b.seeds))
     if len(common) >= MIN_SEEDS or 2 <= len(common) == seeds:
@@ -123,7 +126,7 @@ def _test(a: Scored, b: Scored, metric: str) -> _Test:
 
 
 def _note(test: _Test, half: float, verdict: str) -> Remark | str:
-    """Say why an interval that leaves out 0 decides nothing."""
+    """Return why an interval that leaves out 0 decides nothing; "" in all other cases."""
     if verdict != "undecided" or abs(test.estimate.mean) <= half:
         return ""
     if test.seeds < MIN_SEEDS:
@@ -132,56 +135,56 @@ def _note(test: _Test, half: float, verdict: str) -> Remark | str:
 
 
 def _verdict(test: _Test, half: float, p: float, options: CompareConfig) -> str:
-    """What can be claimed; of too few seeds, nothing."""
+    """Return what can be claimed; `undecided` whenever there are too few seeds."""
     mean = test.estimate.mean
     if test.seeds < MIN_SEEDS:
         return "undecided"
     if p <= 1 - options.confidence:
         return "better" if mean > 0 else "worse"
-    # Two one-sided tests (Schuirmann 1987) would take the 90 % interval; this is the stricter one
-    # that is shown, so that a reader can check the word against the numbers.
+    # Two one-sided tests (Schuirmann 1987) would take the 90 % interval. The stricter one is used
+    # because it is the one shown: a reader can check the verdict against the numbers.
     if -options.margin < mean - half and mean + half < options.margin:
         return "equivalent"
     return "undecided"
 
 
 def score(tested: Mapping[str, Sequence[Record]], warnings: list[Text]) -> list[Scored]:
-    """Predictions of every strategy, on the test set that most runs share.
+    """Score the stored predictions of every strategy, on the test set that most runs share.
 
     Args:
-        tested: Per strategy, its finished runs, one per seed.
-        warnings: Gets a remark per run that cannot be used.
+        tested: By label of a strategy, its finished runs, one per seed.
+        warnings: Extended in place by a remark on each run that cannot be used.
     """
     runs = [(label, record) for label, records in tested.items() for record in records]
-    found: dict[int, Predictions] = {}
+    predictions: dict[int, Predictions] = {}
     for index, (_, record) in enumerate(runs):
         try:
-            found[index] = per_text_scores.read(Path(record.folder))
+            predictions[index] = per_text_scores.read(Path(record.folder))
         except PredictionsError as error:
             warnings.append(Remark("untested.run", {"run": record.name, "problem": error.remark}))
-    fingerprints = {i: runs[i][1].tags.get(Tag.DATA_FINGERPRINT, "") for i in found}
-    test_sets = per_text_scores.test_sets(found, fingerprints)
+    fingerprints = {i: runs[i][1].tags.get(Tag.DATA_FINGERPRINT, "") for i in predictions}
+    test_sets = per_text_scores.test_sets(predictions, fingerprints)
     counts = Counter(test_sets.values())
     shared = max(counts, key=lambda test_set: counts[test_set], default="")
-    kept: dict[str, dict[int, Predictions]] = {}
-    for index, run in found.items():
+    by_strategy: dict[str, dict[int, Predictions]] = {}
+    for index, run in predictions.items():
         label, record = runs[index]
         if test_sets[index] == shared:
-            own = kept.setdefault(label, {})
-            own[seed_of(record, len(own))] = run
+            by_seed = by_strategy.setdefault(label, {})
+            by_seed[seed_of(record, len(by_seed))] = run
         else:
             warnings.append(Remark("untested.texts", {"run": record.name}))
     return [
         Scored(
             label,
-            tuple(own),
-            per_text_scores.scores(list(own.values())),
-            next(iter(own.values())).labels,
+            tuple(by_seed),
+            per_text_scores.scores(list(by_seed.values())),
+            next(iter(by_seed.values())).labels,
         )
-        for label, own in kept.items()
+        for label, by_seed in by_strategy.items()
     ]
 
 
 def seed_of(record: Record, default: int = 0) -> int:
-    """The seed that a run was made with."""
+    """Return the seed of a run, or the default where its record does not say."""
     return int(record.params.get("seed", record.swept.get("seed", default)))

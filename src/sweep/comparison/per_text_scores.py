@@ -1,4 +1,4 @@
-"""Stored predictions of runs on one test set -> scores per text."""
+"""Read the stored predictions of runs, and score them text by text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PredictionsError(Exception):
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run on one split; all arrays hold texts, (rows,)."""
+    """The predictions of one run on one split; all arrays hold strings, (rows,)."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -34,11 +34,11 @@ class Predictions:
 
     @cached_property
     def rows(self) -> str:
-        """Checksum of rows and labels in order: the same for the same rows of a file."""
+        """A checksum of rows and labels in order, the same for the same rows of a file."""
         return _checksum([*self.ids, *self.labels])
 
     def content(self, data_fingerprint: str) -> str:
-        """Checksum of data and labels: the same for the same texts, wherever their rows are."""
+        """Return a checksum of data and labels, the same for the same texts in any rows."""
         return _checksum([data_fingerprint, *self.labels])
 
 
@@ -47,14 +47,14 @@ def _checksum(texts: Iterable[str]) -> str:
 
 
 def test_sets(runs: Mapping[int, Predictions], fingerprints: Mapping[int, str]) -> dict[int, str]:
-    """Per run, a name of its test set: one for the same rows of a file, or the same texts.
+    """Return a name of the test set of each run, equal for the same rows or the same texts.
 
-    Rows alone would part runs on a file whose rows have moved, and texts alone runs that train on
-    different parts of one file.
+    Rows alone would separate runs on a file whose rows have moved, and texts alone would separate
+    runs that train on different parts of one file.
 
     Args:
-        runs: Predictions by any number.
-        fingerprints: Of their data, as far as it is known.
+        runs: Predictions by number of the run.
+        fingerprints: Fingerprints of their data by the same number, as far as they are known.
     """
     names: dict[str, str] = {}
     test_sets = {}
@@ -74,7 +74,7 @@ def read(folder: Path) -> Predictions:
     """
     columns = ["id", "label", "prediction"]
     try:
-        # As text throughout: a class may be called NA, or 01.
+        # Everything is read as a string: a class may be called NA, or 01.
         table = pd.read_csv(
             RunPaths(folder).predictions, usecols=columns, dtype=str, keep_default_na=False
         )
@@ -89,7 +89,7 @@ def read(folder: Path) -> Predictions:
 
 
 def scores(runs: Sequence[Predictions]) -> dict[str, np.ndarray]:
-    """Score matrices of runs on the same test set, (runs, texts): `accuracy` and `f1`."""
+    """Return score matrices of runs on the same test set, (runs, texts): `accuracy` and `f1`."""
     stacked = np.concatenate([runs[0].labels, *(run.predictions for run in runs)])
     codes = pd.factorize(stacked)[0].reshape(1 + len(runs), -1)
     labels, predictions = codes[0], codes[1:]
@@ -100,15 +100,15 @@ def scores(runs: Sequence[Predictions]) -> dict[str, np.ndarray]:
 
 
 def accuracy_scores(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Per text, whether it is right; any shape."""
+    """Return 1 for each right prediction and 0 for each wrong one; any shape."""
     return np.asarray(labels == predictions, np.float32)
 
 
 def macro_f1_scores(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Per text, a number whose mean is macro-F1 and whose spread is that of macro-F1.
+    """Return a number per text, (texts,), whose mean and spread are those of macro-F1.
 
-    Macro-F1 is no mean over texts. Its first-order expansion in the weight of each text is, and
-    its variance is the one that resampling of texts tends to (infinitesimal jackknife, Efron and
+    Macro-F1 is not a mean over texts. Its first-order expansion in the weight of each text is one,
+    and its variance is what resampling the texts tends to (infinitesimal jackknife, Efron and
     Stein 1981).
 
     Args:

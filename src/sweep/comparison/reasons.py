@@ -1,4 +1,4 @@
-"""Why a strategy is fast or not, and when to take it: the table that closes the notebook."""
+"""Explain why a strategy is fast or slow, and when to take it."""
 
 from __future__ import annotations
 
@@ -14,53 +14,55 @@ USES = {
     "peak_memory_mib": "when.memory",
     "checkpoint_mib": "when.checkpoint",
 }
-"""Cost -> the situation in which the strategy that makes it smallest is the one to take."""
+"""Per cost, the situation that calls for the strategy with the smallest one."""
 CLOSE = 1.05
-"""A cost up to this times the smallest counts as the smallest: less of a saving decides nothing."""
+"""Factor up to which a cost counts as the smallest: a smaller saving decides nothing."""
 
 
-def why(rows: Sequence[Row]) -> dict[str, Remark]:
-    """Per strategy, what its backward pass still has to do, and what that came to.
+def explain_speed(rows: Sequence[Row]) -> dict[str, Remark]:
+    """Return, by label, how deep the backward pass of a strategy goes, and what that costs.
 
     Args:
         rows: One per strategy, of one group.
     """
-    full = _reference(rows)
-    return {row.label: _compared(_depth(row), row, full, rows) for row in rows}
+    costliest = _reference(rows)
+    return {row.label: _compared(_depth(row), row, costliest, rows) for row in rows}
 
 
-def when(rows: Sequence[Row], differences: Sequence[Difference], metric: str) -> dict[str, Remark]:
-    """Per strategy, the situations in which this sweep speaks for it.
+def list_uses(
+    rows: Sequence[Row], differences: Sequence[Difference], metric: str
+) -> dict[str, Remark]:
+    """Return, by label, the situations in which to take a strategy, as far as the runs show.
 
     Args:
         rows: One per strategy, of one group, without those that learnt nothing: a cheap run that
-            predicts one class is no use for anything.
-        differences: Of their pairs.
-        metric: What counts as good.
+            predicts one class is of no use.
+        differences: All pairs of these strategies.
+        metric: The metric that quality is judged by.
     """
-    found = {row.label: _quality(row, rows, differences, metric) for row in rows}
+    by_strategy = {row.label: _quality(row, rows, differences, metric) for row in rows}
     costs = {k: v for k, v in USES.items() if k != "train_runtime_s" or _timed(rows)}
     for cost, situation in costs.items():
-        own = {row.label: row.metrics[cost].mean for row in rows if cost in row.metrics}
-        limit = min(own.values(), default=0.0) * CLOSE
-        close = [label for label, value in own.items() if value <= limit]
+        means = {row.label: row.metrics[cost].mean for row in rows if cost in row.metrics}
+        limit = min(means.values(), default=0.0) * CLOSE
+        close = [label for label, value in means.items() if value <= limit]
         if 0 < len(close) < len(rows):
             for label in close:
-                found[label].append(Remark(situation))
+                by_strategy[label].append(Remark(situation))
     return {
         label: Remark("when.take", {"situations": tuple(situations)})
         if situations
         else Remark("when.nothing")
-        for label, situations in found.items()
+        for label, situations in by_strategy.items()
     }
 
 
 def _quality(
     row: Row, rows: Sequence[Row], differences: Sequence[Difference], metric: str
 ) -> list[Remark]:
-    """What speaks for a strategy in quality: that it is best, as good, or not told apart.
+    """Return the remark that a strategy is the best, as good, or not shown to be worse.
 
-    One that is equivalent, but shown to lie below the best, has its costs to speak for it.
+    A strategy that is equivalent but shown to lie below the best gets none: its costs speak for it.
     """
     known = [row for row in rows if metric in row.metrics]
     if row not in known:
@@ -80,13 +82,13 @@ def _timed(rows: Sequence[Row]) -> bool:
 
 
 def _reference(rows: Sequence[Row]) -> Row | None:
-    """What the others are measured against: the strategy with the most arithmetic."""
+    """Return the strategy with the most arithmetic, which the others are compared with."""
     known = [row for row in rows if "train_flops" in row.metrics]
     return max(known, key=lambda row: row.metrics["train_flops"].mean, default=None)
 
 
 def _depth(row: Row) -> Remark:
-    """Through how much of the model the gradient goes."""
+    """Return through how much of the model the gradient of a strategy passes."""
     tags = next((record.tags for record in caveats.finished([row])), {})
     layers, depth = number(tags, Tag.LAYERS), number(tags, Tag.LOWEST_TRAINED_DEPTH)
     if layers is None or depth is None:
@@ -104,16 +106,16 @@ def _depth(row: Row) -> Remark:
     return Remark("why.few_all" if depth else "why.few_embeddings", few)
 
 
-def _compared(depth: Remark, row: Row, full: Row | None, rows: Sequence[Row]) -> Remark:
-    """The depth, with arithmetic and time against the costliest strategy."""
-    if full is None or row is full or "train_flops" not in row.metrics:
+def _compared(depth: Remark, row: Row, costliest: Row | None, rows: Sequence[Row]) -> Remark:
+    """Return the depth with the shares of arithmetic and time of the costliest strategy."""
+    if costliest is None or row is costliest or "train_flops" not in row.metrics:
         return depth
-    parts = [Remark("why.arithmetic", {"share": _ratio(row, full, "train_flops")})]
+    parts = [Remark("why.arithmetic", {"share": _ratio(row, costliest, "train_flops")})]
     times = "train_runtime_s"
-    if times in row.metrics and times in full.metrics and _timed(rows):
-        parts.append(Remark("why.time", {"share": _ratio(row, full, times)}))
-    return Remark("why.compared", {"depth": depth, "parts": tuple(parts), "other": full.label})
+    if times in row.metrics and times in costliest.metrics and _timed(rows):
+        parts.append(Remark("why.time", {"share": _ratio(row, costliest, times)}))
+    return Remark("why.compared", {"depth": depth, "parts": tuple(parts), "other": costliest.label})
 
 
-def _ratio(row: Row, full: Row, metric: str) -> float:
-    return row.metrics[metric].mean / max(full.metrics[metric].mean, 1e-9)
+def _ratio(row: Row, costliest: Row, metric: str) -> float:
+    return row.metrics[metric].mean / max(costliest.metrics[metric].mean, 1e-9)

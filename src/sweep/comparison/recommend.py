@@ -1,4 +1,4 @@
-"""Which strategy to take: the cheapest that is not worse than the best by more than the margin."""
+"""Recommend the cheapest strategy that is not worse than the best by more than the margin."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from sweep.config.schema import CompareConfig
 
 @dataclass(frozen=True)
 class Cost:
-    """What can be made small."""
+    """A cost that a recommendation can make small."""
 
     name: str
     metric: str
 
     @property
     def words(self) -> Remark:
-        """Completes "the cheapest by ..."."""
+        """The end of "the cheapest by ..."."""
         return Remark(f"cheapest.{self.name}")
 
     def amount(self, value: float) -> Remark:
-        """A value with its unit."""
+        """Return a value with its unit."""
         return Remark(f"amount.{self.name}", {"value": value})
 
     def of(self, row: Row) -> Remark:
-        """What a strategy takes on average; of arithmetic, the time that it came to here."""
+        """Return what a strategy takes on average; for arithmetic, the time that it took here."""
         shown = "train_runtime_s" if self.name == "flops" else self.metric
         return self.amount(row.metrics[shown if shown in row.metrics else self.metric].mean)
 
@@ -55,12 +55,12 @@ def recommend(
 
     Args:
         chosen: One row per strategy.
-        differences: Of their pairs.
-        metric: What counts as good.
+        differences: All pairs of these strategies.
+        metric: The metric that quality is judged by.
         options: Margin, cost and limits.
-        warnings: Gets a remark on why there is no recommendation, or on what was used in place
-            of a cost that cannot be ranked.
-        unfit: By label, why strategies cannot be recommended whatever they cost.
+        warnings: Extended in place by a remark on why there is no recommendation, or on the cost
+            used in place of one that cannot be ranked.
+        unfit: By label, why a strategy cannot be recommended whatever it costs.
     """
     rows = [row for row in chosen if metric in row.metrics]
     excluded = {
@@ -107,7 +107,7 @@ def recommend(
 def _open_rival(
     best: Row, rows: Sequence[Row], metric: str, differences: Sequence[Difference]
 ) -> str:
-    """Return the runner-up where it is neither shown to be worse nor equivalent."""
+    """Return the label of the runner-up where it is undecided against the best, else ""."""
     others = sorted((r for r in rows if r is not best), key=lambda r: -r.metrics[metric].mean)
     pair = {best.label, others[0].label} if others else set()
     tests = [d for d in differences if d.metric == metric and {d.a, d.b} == pair]
@@ -116,7 +116,7 @@ def _open_rival(
 
 
 def rule(metric: str, cost: Cost, options: CompareConfig) -> Remark:
-    """The rule in one sentence."""
+    """Return the rule of the recommendation in one sentence."""
     limits = tuple(
         Remark(f"limit.{name}", {"limit": limit})
         for name, limit in (("memory", options.max_memory_mib), ("time", options.max_time_s))
@@ -133,19 +133,19 @@ def rule(metric: str, cost: Cost, options: CompareConfig) -> Remark:
 
 
 def points(difference: float) -> Remark:
-    """A difference of shares in points."""
+    """Return a difference of shares in percentage points."""
     value = f"{difference * 100:.2f}".rstrip("0").rstrip(".")
     return Remark("page.point" if value == "1" else "page.points", {"n": value})
 
 
 def metric_name(metric: str) -> Remark:
-    """What is compared, such as `test accuracy`."""
+    """Return the name of a metric in words, such as `test accuracy`."""
     split, _, name = metric.partition("_")
     return Remark("page.metric", {"split": named("split", split), "metric": named("metric", name)})
 
 
 def _over_limit(row: Row, options: CompareConfig) -> Remark | None:
-    """What a strategy exceeds in any of its runs; None when it keeps the limits."""
+    """Return the limit that any run of a strategy exceeds, or that cannot be checked; else None."""
     limits = {
         "memory": ("compare.max_memory_mib", options.max_memory_mib),
         "time": ("compare.max_time_s", options.max_time_s),
@@ -175,23 +175,23 @@ def _no_recommendation(rows: Sequence[Row], excluded: dict[str, Remark]) -> Rema
 
 
 def _rankable_cost(rows: Sequence[Row], name: str, warnings: list[Text]) -> Cost:
-    """The cost that was asked for, or what stands in for it where it cannot be ranked."""
+    """Return the cost asked for, or a substitute, with a warning, when it cannot be ranked."""
     if name == "time" and (problems := caveats.timing_problems(rows)):
         warnings.append(Remark("warning.not_by_time", {"problems": problems}))
         return COSTS["flops"]
-    if name == "memory" and len(found := caveats.devices(rows)) > 1:
-        warnings.append(Remark("warning.not_by_memory", {"devices": found}))
+    if name == "memory" and len(devices := caveats.devices(rows)) > 1:
+        warnings.append(Remark("warning.not_by_memory", {"devices": devices}))
         return COSTS["parameters"]
     return COSTS[name]
 
 
 def _low(label: str, best: str, metric: str, differences: Sequence[Difference]) -> float:
-    """Lower end of the interval of a strategy minus the best; -inf where the two have no test."""
+    """Return the lower end of the interval of a strategy minus the best; -inf without a test."""
     if label == best:
         return 0.0
-    for found in differences:
-        if found.metric == metric and {found.a, found.b} == {label, best}:
-            return found.low if found.a == label else -found.high
+    for difference in differences:
+        if difference.metric == metric and {difference.a, difference.b} == {label, best}:
+            return difference.low if difference.a == label else -difference.high
     return float("-inf")
 
 

@@ -1,4 +1,4 @@
-"""What is said of a sweep, as data: made by `compare` and `recommend`, shown by the report."""
+"""Types of everything that is said of a sweep: made by `compare`, shown by the report."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sweep.base.words import Remark, Text
 from sweep.runs.record import Record
 
 MIN_SEEDS = 3
-"""Fewer claim nothing. Two seeds estimate their spread from one number; where that comes out small
-by chance, the test takes noise of training for a difference: among four equal strategies some
-pair was called different in 11 % of simulated sweeps, in place of 5."""
+"""Nothing is claimed of fewer. Two seeds estimate their spread from one number; where that is small
+by chance, the test takes the noise of training for a difference: among four equal strategies some
+pair was called different in 11 % of simulated sweeps instead of 5 %."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Interval:
     sd: float | None = field(default=None, compare=False)
     """Sample standard deviation over replicates."""
     values: tuple[float, ...] = field(default=(), compare=False)
-    """Of two replicates, which say more themselves than an interval over one degree of freedom."""
+    """The values of two replicates: an interval over one degree of freedom would say less."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """What one pair of strategies shows in one metric: `a` minus `b`."""
+    """The difference of two strategies in one metric, `a` minus `b`, and what can be claimed."""
 
     metric: str
     a: str
@@ -63,31 +63,31 @@ class Difference:
     p_adjusted: float
     """Holm's correction over the pairs of the same metric."""
     verdict: str
-    """`better`, `worse`, `equivalent` or `undecided`, said of a against b.
+    """`better`, `worse`, `equivalent` or `undecided`, of a compared with b.
 
-    With fewer than three seeds each it is always `undecided`.
+    Always `undecided` with fewer than three seeds each.
     """
     method: str
     """`t over seeds and texts`; with one seed each `exact McNemar`, or `z over texts` for F1."""
     more_seeds: int | None = None
-    """How many more seeds each would probably decide it; None when decided, beyond reach, or not
-    known because there is one seed only."""
+    """How many more seeds each would probably decide it; None when it is decided, out of reach, or
+    unknown because there is only one seed."""
     seeds: int = 1
-    """Seeds of each side that went in, the smaller number if they differ."""
+    """Number of seeds of each side, the smaller one if they differ."""
     texts: int = 0
-    """Test texts that went in."""
+    """Number of test texts."""
     note: Text = ""
-    """Why it is undecided although the interval leaves out 0; empty elsewhere."""
+    """Why it is undecided although the interval leaves out 0; empty in all other cases."""
 
     @property
     def is_evidence(self) -> bool:
-        """Whether the p-value is about strategies, and not about a few trained models."""
+        """True when the p-value is about strategies, and not only about a few trained models."""
         return self.seeds >= MIN_SEEDS
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is reached without fine-tuning, on the same split."""
+    """The scores of a classifier without fine-tuning, on the same split."""
 
     name: Text
     metrics: dict[str, float]
@@ -98,29 +98,29 @@ class Baseline:
 
 @dataclass(frozen=True)
 class BaselineTest:
-    """The best strategy against the best baseline, on the same texts."""
+    """The best strategy compared with the best baseline, on the same texts."""
 
     baseline: Baseline
     strategy: str
     """Label of the strategy with the highest mean."""
     score: float
-    """Of the baseline, in the metric compared."""
+    """Score of the baseline, in the metric compared."""
     estimate: float
     low: float
     high: float
     """Strategy minus baseline, with its interval at `Comparison.confidence`."""
     is_beaten: bool
-    """Whether the strategy is shown to be better, after Holm's correction over all strategies."""
+    """True when the strategy is shown to be better, after Holm's correction over all strategies."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which strategy to take, and why."""
+    """The strategy to take, and why."""
 
     strategy: str
     configuration: str
     cost: str
-    """What was made small: time, memory, parameters or checkpoint."""
+    """The cost that was made small: time, memory, parameters, checkpoint or flops."""
     margin: float
     reason: Text
     """One sentence with the numbers."""
@@ -129,19 +129,19 @@ class Recommendation:
     candidates: tuple[str, ...] = ()
     """Strategies that are not worse than the best by more than the margin, the cheapest first."""
     provisional: bool = False
-    """One seed each: what holds for these trained models, and may not for the next ones."""
+    """True with fewer seeds than `MIN_SEEDS`: it may not hold for the next trained models."""
     excluded: tuple[Text, ...] = ()
-    """Strategies above a limit or that learnt nothing, each with the reason."""
+    """Strategies that exceed a limit or learnt nothing, each with the reason."""
     unbeaten: Text = ""
-    """Says, before all else, which baseline no strategy is shown to beat; else empty."""
+    """The baseline that no strategy is shown to beat, to be shown first; empty if there is none."""
     rival: str = ""
-    """Label of the runner-up, where the strategy has the best mean but is not shown to be better
-    than the next nor as good: there is no clear winner then."""
+    """Label of the runner-up when there is no clear winner: the strategy has the best mean, but is
+    neither shown to be better than the runner-up nor equivalent to it."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said of a sweep; made by `compare`, shown by `report`."""
+    """All that is said of a sweep; made by `compare`, shown by the report."""
 
     rows: list[Row]
     """Every configuration, in the order they were run."""
@@ -154,13 +154,13 @@ class Comparison:
     baselines: list[Baseline]
     warnings: list[Text]
     """What must not be compared, and why: budgets, hardware, contention, one seed. `str` of each
-    is an English sentence, as of all remarks below."""
+    remark, here and below, is an English sentence."""
     recommendation: Recommendation | None
-    """None when nothing finished, when nothing keeps the limits, or with several groups."""
+    """None when nothing finished, when nothing stays within the limits, or with several groups."""
     recommendations: dict[str, Recommendation] = field(default_factory=dict)
     """Per group of model and data; its name is empty when there is one group."""
     metric: str = "test_accuracy"
-    """What verdicts in words and the recommendation are about."""
+    """The metric that the recommendation is about."""
     margin: float = 0.01
     confidence: float = 0.95
     budgets: dict[str, int] = field(default_factory=dict)
@@ -168,14 +168,14 @@ class Comparison:
     choice: Text = ""
     """One sentence on how each strategy's configuration was chosen; empty without a choice."""
     reasons: dict[str, Remark] = field(default_factory=dict)
-    """Per strategy label, one line on why it is faster than the others, or is not."""
+    """Per strategy label, one line on why it is faster or slower than the others."""
     uses: dict[str, Remark] = field(default_factory=dict)
     """Per strategy label, when to take it, as far as this sweep shows."""
     against_baselines: dict[str, BaselineTest] = field(default_factory=dict)
-    """Per group, the best strategy against the best baseline; missing where it is not known."""
+    """Per group, the best strategy against the best baseline; missing where not tested."""
     learnt_nothing: dict[str, Remark] = field(default_factory=dict)
-    """Per strategy label, how it shows that at least half of its runs learnt nothing."""
+    """Per strategy label, what shows that at least half of its runs learnt nothing."""
     failed_to_learn: dict[str, Remark] = field(default_factory=dict)
-    """Per name of a run, how it shows that it learnt nothing."""
+    """Per name of a run, what shows that it learnt nothing."""
     unbeaten: dict[str, Text] = field(default_factory=dict)
     """Per group, the sentence on a baseline that no strategy is shown to beat."""

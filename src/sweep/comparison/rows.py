@@ -17,8 +17,8 @@ def table(records: Sequence[Record], confidence: float = 0.95) -> list[Row]:
     """Group replicates and average them, in the order in which configurations were run.
 
     Args:
-        records: Of a sweep; a run that comes twice counts once.
-        confidence: Of the intervals of the means.
+        records: A run that comes twice counts once.
+        confidence: Level of the intervals of the means.
     """
     grouped = _grouping_keys(records)
     groups: dict[str, list[Record]] = {}
@@ -28,33 +28,33 @@ def table(records: Sequence[Record], confidence: float = 0.95) -> list[Row]:
 
 
 def configuration(record: Record) -> str:
-    """The strategy and what else was swept, without the seed."""
+    """Return the name of a configuration: the strategy and what else was swept but the seed."""
     others = [f"{k}={v}" for k, v in record.swept.items() if k not in ("freeze", "seed")]
     return " ".join([record.strategy, *others])
 
 
 def choose(rows: Sequence[Row]) -> list[Row]:
-    """Per strategy and group, the configuration that validation prefers."""
+    """Return, per strategy and group, the configuration that validation prefers."""
     candidates: dict[str, list[Row]] = {}
     for row in rows:
         if row.finished:
             candidates.setdefault(row.label, []).append(row)
-    return [min(found, key=_preference) for found in candidates.values()]
+    return [min(alternatives, key=_preference) for alternatives in candidates.values()]
 
 
 def runs_to_test(chosen: Row, rows: Sequence[Row]) -> list[Record]:
-    """One run per seed, of the configuration that validation prefers on the other seeds.
+    """Return one run per seed, of the configuration that validation prefers on the other seeds.
 
-    The runs that are chosen for their validation scores would bring the luck of their seeds to
-    the test: the best of eight equal configurations looks better than it is. Where the choice is
-    clear, all seeds agree on it and these are the runs of the chosen configuration.
+    Runs chosen for their own validation scores would carry the luck of their seeds into the
+    test: the best of eight equal configurations looks better than it is. Where the choice is
+    clear, all seeds agree on it, and these are the runs of the chosen configuration.
     """
-    own = caveats.finished([chosen])
+    chosen_runs = caveats.finished([chosen])
     rivals = [row for row in rows if row.label == chosen.label and row.finished]
-    if len(rivals) < 2 or len(own) < 2:
-        return own
-    found = []
-    for run in own:
+    if len(rivals) < 2 or len(chosen_runs) < 2:
+        return chosen_runs
+    selected = []
+    for run in chosen_runs:
         seed = pairwise.seed_of(run)
         by_rival = {
             index: same
@@ -62,16 +62,20 @@ def runs_to_test(chosen: Row, rows: Sequence[Row]) -> list[Record]:
             if (same := [r for r in caveats.finished([row]) if pairwise.seed_of(r) == seed])
         }
         best = min(by_rival, key=lambda index: _preference(rivals[index], without=seed))
-        found.append(by_rival[best][0])
-    return found
+        selected.append(by_rival[best][0])
+    return selected
 
 
 def _preference(row: Row, without: int | None = None) -> tuple[float, float, float]:
-    """Smaller is better; among equals, the one that was run first.
+    """Return the sort key of a configuration; the smallest is preferred, then the first run.
 
     Configurations that lost runs come last: the mean of the seeds that survived flatters them.
-    Loss comes before accuracy, as the Trainer chooses checkpoints by it too, and because it sees
-    differences that leave a few hundred validation texts on the same side.
+    Loss comes before accuracy because the Trainer chooses checkpoints by it too, and because it
+    shows differences that change no prediction on a few hundred validation texts.
+
+    Args:
+        row: The configuration.
+        without: Seed whose runs are left out.
     """
     runs = [run for run in caveats.finished([row]) if pairwise.seed_of(run, -1) != without]
     return (
@@ -82,19 +86,19 @@ def _preference(row: Row, without: int | None = None) -> tuple[float, float, flo
 
 
 def _mean(runs: Sequence[Record], metric: str) -> float:
-    """Over the runs that have it; infinite if none does."""
-    found = [run.metrics.get(metric, math.nan) for run in runs]
-    finite = [value for value in found if math.isfinite(value)]
+    """Return the mean over the runs with a finite value; infinity when there is none."""
+    values = [run.metrics.get(metric, math.nan) for run in runs]
+    finite = [value for value in values if math.isfinite(value)]
     return statistics.fmean(finite) if finite else math.inf
 
 
 def best(rows: Sequence[Row], metric: str) -> set[str]:
-    """Names of the rows with the best mean; none where fewer than two can be compared."""
-    found = {row.name: row.metrics[metric].mean for row in rows if metric in row.metrics}
-    if len(found) < 2:
+    """Return the names of the rows with the best mean; none where fewer than two have one."""
+    means = {row.name: row.metrics[metric].mean for row in rows if metric in row.metrics}
+    if len(means) < 2:
         return set()
-    target = max(found.values()) if HIGHER_IS_BETTER[metric] else min(found.values())
-    return {name for name, value in found.items() if value == target}
+    target = max(means.values()) if HIGHER_IS_BETTER[metric] else min(means.values())
+    return {name for name, value in means.items() if value == target}
 
 
 def interval(
@@ -102,12 +106,12 @@ def interval(
     confidence: float = 0.95,
     limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
-    """Return mean and Student's t interval; of two values the values, of one the value alone.
+    """Return the mean with Student's t interval; with the values themselves if there are two.
 
     Args:
         values: One per replicate.
         confidence: Level of the interval.
-        limits: What the quantity cannot leave; the interval is cut there.
+        limits: Least and largest possible value; the interval is cut there.
     """
     from scipy.special import stdtrit
 
@@ -123,7 +127,7 @@ def interval(
 
 
 def limits_of(metric: str) -> tuple[float, float]:
-    """Return what values of a metric cannot leave: shares lie in 0..1, nothing else below 0."""
+    """Return the range of a metric: 0 to 1 for shares, 0 to infinity for all others."""
     is_share = metric.endswith(("_accuracy", "_f1", "_fraction"))
     return (0.0, 1.0 if is_share else math.inf)
 
@@ -133,52 +137,53 @@ def _finished(records: Iterable[Record]) -> list[Record]:
 
 
 def unique(records: Sequence[Record]) -> list[Record]:
-    """Records without repetitions of one run, of which a finished one stands for all.
+    """Return one record per run key, a finished one where there is one.
 
     The same choices with the same seed give the same numbers, so a repetition is no replicate.
     """
-    found: dict[str, Record] = {}
+    by_key: dict[str, Record] = {}
     for index, record in enumerate(records):
         key = record.key or str(index)
-        if key not in found or found[key].status != "FINISHED":
-            found[key] = record
-    return list(found.values())
+        if key not in by_key or by_key[key].status != "FINISHED":
+            by_key[key] = record
+    return list(by_key.values())
 
 
 def _grouping_keys(records: Sequence[Record]) -> list[str]:
-    """Keys of model and data that differ between runs; a limit on length is a choice like others.
+    """Return the keys of model and data that differ between runs.
 
-    `data.max_length` changes what a model sees of the same texts.
+    `data.max_length` is not one of them: it changes what a model sees of the same texts, so it is
+    a choice to be made by validation.
     """
     values: dict[str, set[str]] = {}
     for record in records:
         for key, value in record.swept.items():
             if key.partition(".")[0] in ("model", "data") and key != "data.max_length":
                 values.setdefault(key, set()).add(value)
-    return [key for key, found in values.items() if len(found) > 1]
+    return [key for key, different in values.items() if len(different) > 1]
 
 
 def rollup(rows: Sequence[Row]) -> dict[str, float]:
-    """Flat metrics for the summary run: `<configuration>/<metric>_mean`, `_ci_low`, `_ci_high`."""
-    found: dict[str, float] = {}
+    """Return metrics of the summary run: `<configuration>/<metric>_mean`, `_ci_low`, `_ci_high`."""
+    metrics: dict[str, float] = {}
     for name, row in _store_names(rows).items():
         for metric, value in row.metrics.items():
             key = f"{name}/{metric}"
-            found[f"{key}_mean"] = value.mean
+            metrics[f"{key}_mean"] = value.mean
             if value.low is not None and value.high is not None:
-                found |= {f"{key}_ci_low": value.low, f"{key}_ci_high": value.high}
-    return found
+                metrics |= {f"{key}_ci_low": value.low, f"{key}_ci_high": value.high}
+    return metrics
 
 
 def _store_names(rows: Sequence[Row]) -> dict[str, Row]:
-    """Rows by names that MLflow takes for metrics: few characters are allowed, 250 at most."""
-    found: dict[str, Row] = {}
+    """Return rows by names that MLflow allows for metrics: few characters, at most 250 of them."""
+    by_name: dict[str, Row] = {}
     for index, row in enumerate(rows):
         name = re.sub(r"[^\w.\- :]", "_", row.name.replace("=", " "))
-        if len(name) > 180 or name in found:
+        if len(name) > 180 or name in by_name:
             name = f"{name[:170]} {index}"
-        found[name] = row
-    return found
+        by_name[name] = row
+    return by_name
 
 
 def _row(name: str, group: Sequence[Record], grouped: Sequence[str], confidence: float) -> Row:
@@ -204,9 +209,9 @@ def _row(name: str, group: Sequence[Record], grouped: Sequence[str], confidence:
             if record.status not in ("FINISHED", "RUNNING")
         ),
         metrics={
-            metric: interval(found, confidence, limits_of(metric))
-            for metric, found in values.items()
-            if found
+            metric: interval(finite, confidence, limits_of(metric))
+            for metric, finite in values.items()
+            if finite
         },
         records=tuple(group),
         group=" ".join(f"{key}={swept[key]}" for key in grouped if key in swept),
@@ -224,4 +229,4 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "train_samples_per_second": True,
     "peak_memory_mib": False,
 }
-"""Direction of every metric that is ranked; sizes are facts of a strategy and are not."""
+"""Direction of every metric that is ranked; sizes of a strategy are not."""

@@ -1,10 +1,10 @@
-"""Whether a difference is more than chance: arithmetic over scores per seed and text.
+"""Test whether a difference is more than chance, from scores per seed and text.
 
 A score matrix has one row per seed and one column per text of the test set; the mean of a row is
-the metric of that run. Two sources of chance are told apart, as a hierarchical bootstrap over
-seeds and texts does, but in closed form: resampling three seeds cannot show how others would
+the metric of that run. Two sources of chance are separated, as a hierarchical bootstrap over
+seeds and texts does, but in closed form. Resampling three seeds cannot show how others would
 differ, so where seeds matter much the bootstrap calls A better than A in one sweep of five
-(scripts/verify/simulate.py), and where texts matter more it counts the noise of training twice.
+(scripts/verify/simulate.py); where texts matter more, it counts the noise of training twice.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 
 POWER = 0.8
-"""What `more_seeds` takes for probable; the usual convention (Cohen 1988)."""
+"""Probability that `more_seeds` asks for; the usual convention (Cohen 1988)."""
 MOST_SEEDS = 50
-"""Beyond this many more seeds a difference counts as out of reach."""
+"""A difference that needs more additional seeds than this counts as out of reach."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference of two means, with the variance of either source of chance."""
+    """A difference of two means, with the variance from each source of chance."""
 
     mean: float
     seeds: tuple[tuple[float, int], ...]
-    """Per group of seeds, the variance that they give the mean, and its degrees of freedom."""
+    """Per group of seeds, the variance of the mean due to them, and its degrees of freedom."""
     texts: float
-    """Variance that the choice of test texts gives the mean; more seeds do not lower it."""
+    """Variance of the mean due to the choice of test texts; more seeds do not lower it."""
 
     @property
     def error(self) -> float:
@@ -36,15 +36,15 @@ class Estimate:
         return float(np.sqrt(sum(variance for variance, _ in self.seeds) + self.texts))
 
     def half_width(self, confidence: float) -> float:
-        """Half of the interval: the quantiles of the sources, weighted with their variances.
+        """Return half of the interval: the sources' quantiles weighted with their variances.
 
-        Cochran's approximation (Biometrics 20, 1964, 191-195). Welch's and Satterthwaite's covers
-        less than it says with two or three seeds, see scripts/verify/simulate.py.
+        Cochran's approximation (Biometrics 20, 1964, 191-195). Welch and Satterthwaite's covers
+        less than it claims with two or three seeds, see scripts/verify/simulate.py.
         """
         return self.error * self._quantile((1 - confidence) / 2)
 
     def p_value(self) -> float:
-        """Two-sided: the level at which the interval touches zero."""
+        """Return the two-sided p-value: the level at which the interval touches zero."""
         from scipy.optimize import brentq
 
         ratio, smallest = abs(self.mean) / self.error, 1e-16
@@ -61,22 +61,26 @@ class Estimate:
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """Mean of `a - b`, row by row of the same seed and column by column of the same text."""
+    """Estimate the mean of `a - b`, (seeds, texts) each, whose rows are of the same seeds."""
     difference = (a - b).astype(np.float64)
     return _estimate([difference], difference.mean(0))
 
 
 def unpaired(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """Mean of `a` minus mean of `b`, whose rows are of different seeds; columns are paired."""
+    """Estimate mean `a` minus mean `b`, (seeds, texts) each, whose rows are of different seeds."""
     groups = [a.astype(np.float64), b.astype(np.float64)]
     return _estimate(groups, groups[0].mean(0) - groups[1].mean(0))
 
 
 def _estimate(groups: Sequence[np.ndarray], by_text: np.ndarray) -> Estimate:
-    """Crossed random effects: seeds within each group, texts common to all.
+    """Estimate crossed random effects: seeds within each group, texts common to all.
 
-    Of the spread between texts, what the noise of training alone makes is in the spread between
-    seeds already, so it is taken out (two-way analysis of variance with one score per cell).
+    The noise of training adds to the spread between texts too. It is subtracted there, because the
+    spread between seeds has it already (two-way analysis of variance, one score per cell).
+
+    Args:
+        groups: Scores whose seeds vary independently, (seeds, texts) each.
+        by_text: The difference per text, (texts,).
     """
     count = len(by_text)
     seeds, noise = [], 0.0
@@ -87,14 +91,14 @@ def _estimate(groups: Sequence[np.ndarray], by_text: np.ndarray) -> Estimate:
             seeds.append((float(rows.var(ddof=1) / n), n - 1))
             noise += _residual(scores) / (n * count)
     between = float(by_text.var(ddof=1)) / count if count > 1 else 0.0
-    # One text more on which the two differ, as in Agresti and Min (2005): that all texts of a
-    # small set agree does not show that all texts do.
+    # One more text on which the two differ, as in Agresti and Min (2005): agreement on all texts
+    # of a small set does not prove agreement on all texts.
     texts = max(between - noise, 0.0) + 1 / count**2
     return Estimate(float(by_text.mean()), tuple(seeds), texts)
 
 
 def _residual(scores: np.ndarray) -> float:
-    """Mean square of what neither the seed nor the text explains."""
+    """Return the mean square that neither the seed nor the text explains."""
     n, count = scores.shape
     if count < 2:
         return 0.0
@@ -103,7 +107,7 @@ def _residual(scores: np.ndarray) -> float:
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """Exact two-sided p-value of two rows of right and wrong: a sign test of where they differ."""
+    """Return the exact two-sided p-value of McNemar's test of right and wrong answers, (texts,)."""
     from scipy.stats import binomtest
 
     only_a, only_b = int(((a > 0) & (b == 0)).sum()), int(((b > 0) & (a == 0)).sum())
@@ -113,7 +117,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: the chance of even one false claim among all stays below the level."""
+    """Return p-values after Holm's correction, which limits the chance of any false claim."""
     order = np.argsort(p_values)
     scaled = np.array(p_values)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))
@@ -121,27 +125,29 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def more_seeds(found: Estimate, seeds: int, margin: float, level: float) -> int | None:
-    """How many more seeds each would show the difference, or show that it is within the margin.
+def more_seeds(estimate: Estimate, seeds: int, margin: float, level: float) -> int | None:
+    """Return how many more seeds of each would show a difference, or that it is within the margin.
 
-    Takes the estimated difference and spread for the true ones, so it is a rough guess; None when
-    one or fewer seeds give no spread to go by, or when more than `MOST_SEEDS` are needed.
+    A rough guess: it takes the estimated difference and spread for the true ones.
 
     Args:
-        found: Of `seeds` seeds each.
-        seeds: How many there are.
-        margin: Of equivalence.
-        level: Of the test, after a correction.
+        estimate: The difference so far.
+        seeds: Number of seeds of each so far.
+        margin: Margin of equivalence.
+        level: Level of the test, after correction.
+
+    Returns:
+        None when a single seed gives no spread, or when more than `MOST_SEEDS` are needed.
     """
     from scipy.special import ndtr, ndtri, stdtrit
     from scipy.stats import nct
 
-    if not found.seeds:
+    if not estimate.seeds:
         return None
     more = np.arange(1, MOST_SEEDS + 1)
     total = seeds + more
-    by_seed = sum(variance for variance, _ in found.seeds) * seeds / total
-    variance, df = by_seed + found.texts, total - 1
+    by_seed = sum(variance for variance, _ in estimate.seeds) * seeds / total
+    variance, df = by_seed + estimate.texts, total - 1
     error = np.sqrt(variance)
     share = by_seed / variance
 
@@ -149,7 +155,7 @@ def more_seeds(found: Estimate, seeds: int, margin: float, level: float) -> int 
         return -np.asarray(share * stdtrit(df, tail) + (1 - share) * ndtri(tail))
 
     effective = df / np.maximum(share, 1e-3) ** 2
-    gap = abs(found.mean)
+    gap = abs(estimate.mean)
     shown = nct.sf(critical(level / 2), effective, gap / error)
     room = margin - critical(level / 2) * error
     inside = ndtr((room - gap) / error) - ndtr((-room - gap) / error)

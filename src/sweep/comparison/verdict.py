@@ -1,4 +1,4 @@
-"""Records -> the whole verdict with its baselines, and what of it goes to files."""
+"""Judge a sweep from its records and baselines, and put the verdict into words."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from sweep.runs.record import Record
 
 
 def judge(records: Sequence[Record], options: CompareConfig, folder: Path | None) -> Comparison:
-    """Compare, with the baselines of the same split beside.
+    """Compare the strategies with each other and with the baselines of the same split.
 
     Args:
-        records: Of one sweep, or of several.
+        records: The runs of one sweep, or of several.
         options: Margin, confidence, cost and limits.
-        folder: Where baselines are kept once they are computed; None computes none.
+        folder: Where baselines are stored; None computes none.
     """
-    known, problem = baselines.beside(records, folder)
+    known, problems = baselines.of_sweep(records, folder)
     comparison = compare.compare(records, options, known)
-    comparison.warnings.extend(problem)
+    comparison.warnings.extend(problems)
     return comparison
 
 
-def text(found: Comparison) -> str:
-    """The recommendation in a few lines; says so when there is none.
+def text(comparison: Comparison) -> str:
+    """Return the recommendation in a few lines, or that there is none.
 
     A baseline that no strategy is shown to beat comes first, whatever is recommended.
     """
-    lines = [str(sentence) for sentence in found.unbeaten.values()]
-    if not found.recommendations:
+    lines = [str(sentence) for sentence in comparison.unbeaten.values()]
+    if not comparison.recommendations:
         lines.append("no recommendation")
-    for group, recommendation in found.recommendations.items():
-        where = f" for {group}" if group and len(found.recommendations) > 1 else ""
+    for group, recommendation in comparison.recommendations.items():
+        where = f" for {group}" if group and len(comparison.recommendations) > 1 else ""
         if recommendation.rival:
             rival, best = recommendation.rival, recommendation.strategy
             lines.append(f"no clear winner: {rival} is not shown to be worse than {best}")
