@@ -73,8 +73,8 @@ def test_one_seed_decides_nothing_and_says_so(tmp_path: Path) -> None:
     assert pair.p_value < 1e-10
     assert only(found, "test_f1").method == "z over texts"
     assert told(found.warnings) == [
-        "one seed of none, full: one seed says nothing about training noise, so a p-value is about"
-        " these trained models and not about the strategies. Run seed=0,1,2 or more."
+        "one seed of none, full: one seed says nothing about training noise, so nothing is called"
+        " better or worse. Run seed=0,1,2 or more."
     ]
 
 

@@ -200,14 +200,14 @@ def _open(folder: Path) -> Found | None:
         return None
 
 
-def _read(path: Path, told: Mapping[str, Any]) -> np.ndarray:
+def _read(path: Path, expected: Mapping[str, Any]) -> np.ndarray:
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != told["size"]:
+        if os.fstat(file.fileno()).st_size != expected["size"]:
             raise ValueError(f"{path} has another size")
-        if hashlib.file_digest(file, "sha256").hexdigest() != told["sha256"]:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
             raise ValueError(f"{path} has another content")
         return _mapped(
-            file.fileno(), np.dtype(told["dtype"]), tuple(told["shape"]), mmap.ACCESS_READ
+            file.fileno(), np.dtype(expected["dtype"]), tuple(expected["shape"]), mmap.ACCESS_READ
         )
 
 

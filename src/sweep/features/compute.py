@@ -131,10 +131,10 @@ def _find_form(cut: Cut, level: Level, part: FrozenPart) -> Level:
     return level
 
 
-def _keep(found: cache.Found, cut: Cut, level: Level, part: FrozenPart) -> None:
+def _keep(entry: cache.Found, cut: Cut, level: Level, part: FrozenPart) -> None:
     ends = None if level.pooled else part.ends
-    dtype = getattr(torch, found.info["dtype"])
-    cut.states[level.name] = States(found.arrays["states"], ends, dtype)
+    dtype = getattr(torch, entry.info["dtype"])
+    cut.states[level.name] = States(entry.arrays["states"], ends, dtype)
 
 
 def _make(
@@ -216,11 +216,11 @@ def _place(
         states[ends[row] : ends[row + 1]] = line[-count:] if left else line[:count]
 
 
-def _stored(found: torch.Tensor, cfg: Config) -> np.ndarray:
+def _stored(states: torch.Tensor, cfg: Config) -> np.ndarray:
     """As it goes into the file; what is computed in bf16 needs no more bits."""
-    if cfg.trainer.feature_dtype == "bf16" or found.dtype == torch.bfloat16:
-        return found.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
-    return found.float().cpu().numpy()
+    if cfg.trainer.feature_dtype == "bf16" or states.dtype == torch.bfloat16:
+        return states.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
+    return states.float().cpu().numpy()
 
 
 def _check(cut: Cut, part: FrozenPart) -> None:

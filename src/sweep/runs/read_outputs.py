@@ -53,11 +53,11 @@ class Plan:
             return datetime.strptime(self.name[:19], NAMED).timestamp()
         return 0.0
 
-    def missing(self, found: Iterable[Record]) -> list[str]:
+    def missing(self, records: Iterable[Record]) -> list[str]:
         """Names of planned runs of which there is no record."""
-        found = list(found)
-        there = {(record.name, record.key) for record in found}
-        names = {record.name for record in found if not record.key}
+        records = list(records)
+        there = {(record.name, record.key) for record in records}
+        names = {record.name for record in records if not record.key}
         return [
             str(run.get("name"))
             for run in self.runs

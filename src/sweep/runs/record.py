@@ -155,18 +155,18 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def _is_record(found: Any) -> bool:
+def _is_record(content: Any) -> bool:
     """Whether what a file holds is of the types that a record has."""
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         return False
-    texts = [found.get(key, "") for key in ("run_id", "name", "strategy", "status", "key")]
+    texts = [content.get(key, "") for key in ("run_id", "name", "strategy", "status", "key")]
     for key in ("swept", "tags"):
-        texts += found.get(key, {}).values() if isinstance(found.get(key, {}), dict) else [None]
-    metrics = found.get("metrics", {})
+        texts += content.get(key, {}).values() if isinstance(content.get(key, {}), dict) else [None]
+    metrics = content.get("metrics", {})
     return (
         all(isinstance(text, str) for text in texts)
-        and _are_params(found.get("params", {}))
-        and isinstance(found.get("notes", []), list)
+        and _are_params(content.get("params", {}))
+        and isinstance(content.get("notes", []), list)
         and isinstance(metrics, dict)
         and all(map(_is_number, metrics.values()))
     )

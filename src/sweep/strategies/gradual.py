@@ -57,12 +57,12 @@ class Thaw(TrainerCallback):
         """What a checkpoint has to keep of it."""
         return self.begun
 
-    def restore(self, kept: list[dict[str, Any]]) -> None:
+    def restore(self, state: list[dict[str, Any]]) -> None:
         """Go on from what `keep` gave: stages that have begun train again."""
-        self.begun = kept
-        self._require_grad(range(1, len(kept) + 1), True)
-        if kept:
-            self.on_stage(len(kept))
+        self.begun = state
+        self._require_grad(range(1, len(state) + 1), True)
+        if state:
+            self.on_stage(len(state))
 
     @property
     def notes(self) -> list[Text]:

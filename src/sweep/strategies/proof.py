@@ -70,12 +70,12 @@ class Proof(TrainerCallback):
             "notes": to_json(self.notes),
         }
 
-    def restore(self, kept: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `keep` gave; what is compared with stays what was loaded at first."""
-        self._looks, self._rate = kept["looks"], kept["rate"]
-        self.notes = [from_json(note) for note in kept["notes"]]
-        self._must_move, self._unused = set(kept["must_move"]), set(kept["unused"])
-        self._moved = set(kept["moved"])
+        self._looks, self._rate = state["looks"], state["rate"]
+        self.notes = [from_json(note) for note in state["notes"]]
+        self._must_move, self._unused = set(state["must_move"]), set(state["unused"])
+        self._moved = set(state["moved"])
 
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any

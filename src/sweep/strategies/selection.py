@@ -80,10 +80,10 @@ def _by_parts(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, s
     return wanted
 
 
-def _top_layers(found: set[str], names: Names, parts: Parts, count: int) -> set[str]:
+def _top_layers(layers: set[str], names: Names, parts: Parts, count: int) -> set[str]:
     index = layer_indices(names, parts)
     top = sorted(set(index.values()))[-count:]
-    return {name for name in found if index[name] in top}
+    return {name for name in layers if index[name] in top}
 
 
 def _matching(names: Names, parts: Parts, part: str) -> set[str]:

@@ -17,10 +17,10 @@ from sweep.base.disk import changed_file, fingerprints, write_atomically
 MANIFEST = "resume.json"
 
 
-def seal(folder: Path, step: int, kept: dict[str, Any]) -> None:
+def seal(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Write the manifest that makes a checkpoint whole."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
-    content = {"step": step, "files": fingerprints(folder, paths), "kept": kept}
+    content = {"step": step, "files": fingerprints(folder, paths), "kept": state}
     write_atomically(folder / MANIFEST, json.dumps(content))
 
 

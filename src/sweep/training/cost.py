@@ -59,10 +59,10 @@ class Stopwatch:
             "phases": self.phases,
         }
 
-    def restore(self, kept: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `keep` gave."""
-        self.elapsed_s, self.warmup_s = kept["elapsed_s"], kept["warmup_s"]
-        self.steps, self.phases = kept["steps"], dict(kept["phases"])
+        self.elapsed_s, self.warmup_s = state["elapsed_s"], state["warmup_s"]
+        self.steps, self.phases = state["steps"], dict(state["phases"])
         self._marked_s = self.elapsed_s
 
     def mark(self, phase: str) -> None:

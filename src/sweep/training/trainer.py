@@ -121,10 +121,10 @@ class SweepTrainer(Trainer):
     def _window(self) -> list[float]:
         return [self._tr_loss.item(), self._globalstep_last_logged]
 
-    def _restore_window(self, kept: list[float]) -> None:
+    def _restore_window(self, window: list[float]) -> None:
         """The Trainer starts its window of the logged loss anew; the curve would show that."""
-        self._tr_loss = torch.tensor(kept[0], device=self.args.device)
-        self._globalstep_last_logged = int(kept[1])
+        self._tr_loss = torch.tensor(window[0], device=self.args.device)
+        self._globalstep_last_logged = int(window[1])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data = train_dataset or self.train_dataset
