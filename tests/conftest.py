@@ -28,8 +28,25 @@ CHROMIUM = next(
 """The browser of this machine, which playwright drives in place of one of its own."""
 
 
+SLOW = (
+    *("commands", "end_to_end", "features", "config/test_errors.py", "execution/test_launcher.py"),
+    *("execution/test_preload.py", "strategies/test_adapters.py", "strategies/test_gradual.py"),
+    *("strategies/test_proof.py", "tracking/test_database.py", "training/test_checkpoint.py"),
+    "training/test_train.py",
+)
+"""Folders and files whose tests start sweeps, train, or compose very often: nine tenths of the time."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a browser where there is none; .ci/run makes sure that there is one."""
+    """Mark what is slow, and leave out what needs a browser where there is none.
+
+    .ci/run makes sure that there is one.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker("slow")
     if CHROMIUM is None:
         left_out = [item for item in items if item.get_closest_marker("browser")]
         config.hook.pytest_deselected(items=left_out)

@@ -146,7 +146,7 @@ METRICS = (
     *("train_flops", "checkpoint_mib"),
 )
 ARTIFACTS = {
-    *("config.yaml", "freeze.json", "predictions.csv", "confusion_matrix.png"),
+    *("config.yaml", "freeze.json", "predictions.csv", "confusion_matrix.png", "seal.json"),
     *("environment.json", "run.log", "record.json", "curves.jsonl"),
 }
 

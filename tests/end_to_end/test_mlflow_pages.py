@@ -110,7 +110,7 @@ def test_the_compare_page_shows_every_run(served: Served, page: Any) -> None:
 
 def test_the_summary_run_says_the_verdict(served: Served, page: Any) -> None:
     page.goto(f"{served.base}/#/experiments/{served.store.experiment_id}/runs/{served.sweep_id}")
-    page.get_by_text("Take “").first.wait_for()
+    page.get_by_text("which has the highest mean test accuracy").first.wait_for()
     page.get_by_text("none/test_accuracy_mean").first.wait_for()
 
 

@@ -29,7 +29,7 @@ from support.runs import restored
 import sweep.plan
 from sweep.commands.sweep import main
 from sweep.config import launchers
-from sweep.config.compose import compose_jobs
+from sweep.config.compose import compose_jobs, compose_sweep
 from sweep.config.schema import Config, ConfigError
 from sweep.execution.launcher import _left
 from sweep.execution.scheduler import Executed, Execution
@@ -387,10 +387,10 @@ def test_keys_of_a_launcher_have_the_types_it_gives_them(
         " converted to Integer.",
     )
     keys = ["hydra.launcher.n_jobs=2", "hydra.launcher.more.gres=gpu:1"]
-    (job,) = compose_jobs(["freeze=full", "hydra/launcher=typed", *keys])
-    assert (job.launch.name, job.launch.is_local) == ("typed", False)
-    assert job.launch.config is not None
-    assert job.launch.config.hydra.launcher == {
+    launch = compose_sweep(["freeze=full", "hydra/launcher=typed", *keys]).launch
+    assert (launch.name, launch.is_local) == ("typed", False)
+    assert launch.config is not None
+    assert launch.config.hydra.launcher == {
         "_target_": "hydra_plugins.made_up.Backwards",
         "n_jobs": 2,
         "more": {"gres": "gpu:1"},
@@ -398,14 +398,14 @@ def test_keys_of_a_launcher_have_the_types_it_gives_them(
 
 
 def test_hydra_composes_nothing_for_a_job_and_counts_them(tmp_path: Path) -> None:
-    jobs = compose_jobs(["freeze=full,none", "hydra/launcher=basic"])
+    launch = compose_sweep(["freeze=full,none", "hydra/launcher=basic"]).launch
     GlobalHydra.instance().clear()  # without it, Hydra cannot compose
 
     def task(_: Any) -> tuple[int, str]:
         settings = HydraConfig.get()
         return settings.job.num, settings.sweep.dir
 
-    launcher = launchers.prepare(jobs[0].launch, task, tmp_path / "it's")
+    launcher = launchers.prepare(launch, task, tmp_path / "it's")
     returns = launcher.launch([["freeze=full"], ["freeze=none"]], initial_job_idx=0)
     folder = str(tmp_path / "it's")
     assert [returned.return_value for returned in returns] == [(0, folder), (1, folder)]
@@ -435,9 +435,10 @@ def test_another_program_is_refused_the_launcher_of_sweep(tmp_path: Path) -> Non
 
 
 def test_the_launcher_is_no_part_of_what_a_run_is(overrides: list[str]) -> None:
-    (usual,) = compose_jobs([*overrides, "freeze=full"])
-    (other,) = compose_jobs([*overrides, "freeze=full", "hydra/launcher=basic"])
-    assert (other.cfg, other.name, other.swept) == (usual.cfg, usual.name, usual.swept)
+    usual = compose_sweep([*overrides, "freeze=full"])
+    other = compose_sweep([*overrides, "freeze=full", "hydra/launcher=basic"])
+    (job,), (other_job,) = usual.jobs, other.jobs
+    assert (other_job.cfg, other_job.name, other_job.swept) == (job.cfg, job.name, job.swept)
     assert (usual.launch.name, other.launch.name) == ("local", "basic")
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,15 +73,24 @@ def of_records(records: Sequence[Record], file: Path) -> list[Baseline]:
         ConfigError: The data cannot be read any more.
     """
     configs = _distinct(_settings_of_data(records))
-    names = [repr(cfg) for cfg in configs]
     # The file may be missing or damaged.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(file.read_text("utf-8"))
-        if set(names) <= set(stored["of"]):
+        if all(any(_is_of(name, cfg) for name in stored["of"]) for cfg in configs):
             return _from_json(stored["baselines"])
     computed = _of_each(configs)
-    write_atomically(file, json.dumps({"of": names, "baselines": _to_json(computed)}))
+    content = {"of": [repr(cfg) for cfg in configs], "baselines": _to_json(computed)}
+    write_atomically(file, json.dumps(content))
     return computed
+
+
+def _is_of(name: str, cfg: DataConfig) -> bool:
+    """Whether stored baselines are of this data; keys that came later have to be as they were."""
+    known = [field for field in fields(cfg) if f"{field.name}=" in name]
+    values = ", ".join(f"{field.name}={getattr(cfg, field.name)!r}" for field in known)
+    later = [field for field in fields(cfg) if field not in known]
+    unset = all(getattr(cfg, field.name) == field.default for field in later)
+    return unset and name == f"{type(cfg).__name__}({values})"
 
 
 def prepare(configs: Sequence[DataConfig]) -> None:
