@@ -29,12 +29,17 @@ CHROMIUM = next(
 
 
 SLOW = (
-    *("commands", "end_to_end", "features", "config/test_errors.py", "execution/test_launcher.py"),
-    *("execution/test_preload.py", "strategies/test_adapters.py", "strategies/test_gradual.py"),
+    *("commands", "end_to_end", "features", "config/test_errors.py", "config/test_options.py"),
+    *(
+        "execution/test_launcher.py",
+        "execution/test_preload.py",
+        "strategies/test_adapters.py",
+        "strategies/test_gradual.py",
+    ),
     *("strategies/test_proof.py", "tracking/test_database.py", "training/test_checkpoint.py"),
     "training/test_train.py",
 )
-"""Folders and files whose tests start sweeps, train, or compose very often: nine tenths of the time."""
+"""Folders and files whose tests start sweeps, train, or compose often: most of the time."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
