@@ -134,14 +134,15 @@ def test_a_damaged_default_store_is_told_by_its_file(
             id="memory",
         ),
         pytest.param(
-            "sqlite:////nonexistent/mlflow.db",
-            ": the folder /nonexistent is not there, or cannot be written. Make it, or correct"
+            "sqlite:///{gone}/mlflow.db",
+            ": the folder {gone} is not there, or cannot be written. Make it, or correct"
             " tracking.uri; an absolute path has four slashes, sqlite:////DIR/FILE.",
             id="no-folder",
         ),
     ],
 )
 def test_a_database_without_a_file_is_told(uri: str, complaint: str, tmp_path: Path) -> None:
+    uri, complaint = (text.replace("{gone}", str(tmp_path / "gone")) for text in (uri, complaint))
     with pytest.raises(ConfigError) as caught:
         connect.open_store(TrackingConfig(uri=uri), tmp_path)
     assert caught.value.messages == (f"tracking.uri={uri!r}{complaint}",)
