@@ -9,10 +9,11 @@ help: ## List the targets
 
 setup: .venv/installed ## Create .venv and install everything, pinned by constraints.txt
 
+# By environment, because then the packages that build others are pinned too; newer pips ask for the second.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sweep needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,qlora,dev,docs]'
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,qlora,dev,docs]'
 	touch $@
 
 sweep: setup ## Run the standard comparison; ARGS="freeze=none,full seed=0,1" passes overrides
