@@ -110,21 +110,21 @@ def get_or_make(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            found = _open(folder) if folder.is_dir() else None
-            if found is not None:
-                return found
+            entry = _open(folder) if folder.is_dir() else None
+            if entry is not None:
+                return entry
             started = time.perf_counter()
             _make(folder, make)
             built_s = time.perf_counter() - started
-            found = _open(folder)
+            entry = _open(folder)
     except OSError as error:
         raise CacheError(f"{ROOT} cannot be written ({error.strerror or error})") from error
     if limit_mib is not None:
         with suppress(OSError):  # the entry is there all the same
             evict(limit_mib, keep=folder)
-    if found is None:
+    if entry is None:
         raise CacheError(f"{ROOT} does not give back what was written to it")
-    return Found(found.arrays, found.info, built_s)
+    return Found(entry.arrays, entry.info, built_s)
 
 
 def evict(limit_mib: int, keep: Path | None = None) -> None:
@@ -191,7 +191,8 @@ def _open(folder: Path) -> Found | None:
         if index["format"] != FORMAT:
             return None
         arrays = {
-            name: _read(folder / f"{name}.bin", told) for name, told in index["files"].items()
+            name: _read(folder / f"{name}.bin", expected)
+            for name, expected in index["files"].items()
         }
         with suppress(OSError):  # a folder of someone else's can be read all the same
             os.utime(folder / INDEX)

@@ -47,7 +47,7 @@ def resolve_device(cfg: TrainerConfig) -> str:
     if cfg.device == "auto":
         return next(name for name, there in available.items() if there)
     if not available[cfg.device]:
-        there = ", ".join(sorted(name for name, found in available.items() if found))
+        there = ", ".join(sorted(name for name, usable in available.items() if usable))
         raise ConfigError(
             f"trainer.device={cfg.device!r} is not available here. Use one of {there}."
         )

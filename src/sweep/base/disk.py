@@ -41,8 +41,8 @@ def cut_to_whole_lines(path: Path) -> list[bytes]:
 
 def sha256(path: Path) -> str:
     """Hash of a file, as hexadecimal digits; read once as long as the file does not change."""
-    found = path.stat()
-    return _sha256(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+    file_stat = path.stat()
+    return _sha256(path, (file_stat.st_ino, file_stat.st_size, file_stat.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=64)

@@ -53,10 +53,10 @@ def fingerprint(world: dict[str, Any], num_threads: int) -> str:
         world: From `describe`.
         num_threads: That the run computes with.
     """
-    kept = {
+    identity = {
         key: world[key] for key in ("versions", "device", "cpu_count", "memory_mib", "hostname")
     }
-    content = json.dumps([kept, num_threads], sort_keys=True)
+    content = json.dumps([identity, num_threads], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -87,7 +87,7 @@ def cores() -> int:
 def git_state() -> str:
     """Commit of the checkout this code runs from, with `-dirty` for uncommitted changes."""
     try:
-        found = subprocess.run(
+        completed = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -97,16 +97,16 @@ def git_state() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return found.stdout.strip()
+    return completed.stdout.strip()
 
 
 @functools.cache
 def versions() -> dict[str, str]:
     """Installed versions of what a result may depend on."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -57,7 +57,7 @@ def of_file(path: Path) -> str:
 
 def file_of(uri: str) -> Path | None:
     """The file that a SQLite address names; None for any other address, and where it names none."""
-    found = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    if found is None or found[1] == ":memory:":
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    if match is None or match[1] == ":memory:":
         return None
-    return Path(unquote(found[1]))
+    return Path(unquote(match[1]))

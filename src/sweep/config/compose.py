@@ -151,14 +151,14 @@ def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Ax
     """
     groups = {group: partial(_choices, group) for group in (*GROUPS, LAUNCHER)}
     typed = parse(overrides, groups, _loader(), errors)
-    own = _launcher_overrides(typed, errors)
+    launcher_axes = _launcher_overrides(typed, errors)
     fixed = _fixed_groups(typed)
     try:
-        starter = [str(o.input_line) for o in own.get(LAUNCHER, [])]
+        starter = [str(o.input_line) for o in launcher_axes.get(LAUNCHER, [])]
         cfg = _compose([*fixed, *starter], return_hydra_config=True)
     except ConfigError as error:
         raise ConfigError(*errors, *error.messages) from None
-    launch = launchers.choose(cfg, own, errors)
+    launch = launchers.choose(cfg, launcher_axes, errors)
     params = cfg.hydra.sweeper.get("params") or {}
     with open_dict(cfg):
         del cfg["hydra"]
@@ -169,9 +169,11 @@ def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Ax
 
 def _launcher_overrides(typed: Axes, errors: list[str]) -> Axes:
     """Take those of the launcher out of the others; it is one for the whole sweep."""
-    own = {k: typed.pop(k) for k in list(typed) if k == LAUNCHER or k.startswith(LAUNCHER_KEYS)}
-    errors += [_sweep_wide(key, values) for key, values in own.items() if len(values) > 1]
-    return {key: values for key, values in own.items() if len(values) == 1}
+    launcher_axes = {
+        k: typed.pop(k) for k in list(typed) if k == LAUNCHER or k.startswith(LAUNCHER_KEYS)
+    }
+    errors += [_sweep_wide(key, values) for key, values in launcher_axes.items() if len(values) > 1]
+    return {key: values for key, values in launcher_axes.items() if len(values) == 1}
 
 
 def _fixed_groups(axes: Axes) -> tuple[str, ...]:
@@ -180,8 +182,8 @@ def _fixed_groups(axes: Axes) -> tuple[str, ...]:
 
 def _groups(line: Sequence[Override]) -> tuple[str, ...]:
     """The choices of groups among overrides, in one order, to look them up in `bases`."""
-    found = {o.key_or_group: str(o.input_line) for o in line}
-    return tuple(found[group] for group in GROUPS if group in found)
+    choices = {o.key_or_group: str(o.input_line) for o in line}
+    return tuple(choices[group] for group in GROUPS if group in choices)
 
 
 def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
@@ -191,8 +193,8 @@ def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
         if len(values) > 1 and key.partition(".")[0] in SWEEP_WIDE:
             errors.append(_sweep_wide(key, values))
             continue
-        own = values if key not in GROUPS else []
-        refused = [(value, reason) for value in own if (reason := _apply(scratch, value))]
+        settings = values if key not in GROUPS else []
+        refused = [(value, reason) for value in settings if (reason := _apply(scratch, value))]
         errors += [wrong_type(value, reason) for value, reason in refused]
         if not refused:
             accepted[key] = values
@@ -337,8 +339,8 @@ def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictCo
 def _plain(error: BaseException) -> str:
     """An error of Hydra or OmegaConf in one line, without their bookkeeping."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    kept = [line for line in lines if not line.startswith(("reference_", "object_type"))]
-    return " ".join(kept).rstrip(".")
+    message_lines = [line for line in lines if not line.startswith(("reference_", "object_type"))]
+    return " ".join(message_lines).rstrip(".")
 
 
 def _duplicate_errors(jobs: list[Job]) -> list[str]:
@@ -348,10 +350,10 @@ def _duplicate_errors(jobs: list[Job]) -> list[str]:
         option = dict(text.split("=", 1) for text in job.overrides).get("freeze", "")
         owners.setdefault(job.cfg.freeze.name, set()).add(option)
     return [
-        f"freeze={','.join(sorted(found))}: these options share the name {name!r}."
+        f"freeze={','.join(sorted(choices))}: these options share the name {name!r}."
         " Give each strategy's YAML its own `name`."
-        for name, found in owners.items()
-        if len(found) > 1
+        for name, choices in owners.items()
+        if len(choices) > 1
     ]
 
 

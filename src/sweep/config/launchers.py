@@ -84,8 +84,8 @@ def _several_processes(node: DictConfig) -> list[str]:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
-    told = " ".join(line for line in lines if line and not line.startswith("full_key:"))
-    return told.rstrip(".") or type(error).__name__
+    message = " ".join(line for line in lines if line and not line.startswith("full_key:"))
+    return message.rstrip(".") or type(error).__name__
 
 
 @dataclass(frozen=True)

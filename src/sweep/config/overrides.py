@@ -48,7 +48,7 @@ def parse(
         The last word counts when a key is given twice.
     """
     parser, most = OverridesParser.create(config_loader=loader), _typed_limit(texts)
-    found: dict[str, list[Override]] = {}
+    parsed: dict[str, list[Override]] = {}
     for text in texts:
         try:
             override = _parse_one(text, parser)
@@ -70,8 +70,8 @@ def parse(
         ]
         errors += unknown
         if not unknown:
-            found[key] = values
-    return found
+            parsed[key] = values
+    return parsed
 
 
 def _parse_one(text: str, parser: OverridesParser) -> Override:
@@ -124,8 +124,8 @@ def too_many(what: str, limit: int) -> str:
 
 def _typed_limit(texts: Sequence[str]) -> int:
     """`max_runs` as typed, which is known before any other value is enumerated."""
-    found = [text.partition("=")[2] for text in texts if text.startswith("max_runs=")]
-    return int(found[-1]) if found and found[-1].isdecimal() else schema.SweepSettings.max_runs
+    limits = [text.partition("=")[2] for text in texts if text.startswith("max_runs=")]
+    return int(limits[-1]) if limits and limits[-1].isdecimal() else schema.SweepSettings.max_runs
 
 
 def _length(values: RangeSweep) -> float:

@@ -331,18 +331,18 @@ class Composed(SweepSettings, Config):
 
     def sweep(self) -> SweepSettings:
         """Return what holds for the whole sweep."""
-        own = {each.name: getattr(self, each.name) for each in fields(SweepSettings)}
-        return SweepSettings(**own)
+        settings = {each.name: getattr(self, each.name) for each in fields(SweepSettings)}
+        return SweepSettings(**settings)
 
 
 def keys(node: type = Composed, prefix: str = "") -> dict[str, Any]:
     """All dotted keys of the schema, groups included, with their types."""
-    found = {}
+    key_types = {}
     for name, kind in get_type_hints(node).items():
-        found[prefix + name] = kind
+        key_types[prefix + name] = kind
         if dataclasses.is_dataclass(kind):
-            found |= keys(cast(type, kind), f"{prefix}{name}.")
-    return found
+            key_types |= keys(cast(type, kind), f"{prefix}{name}.")
+    return key_types
 
 
 def _by_strategy(name: str, table: Mapping[str, Any]) -> Any:

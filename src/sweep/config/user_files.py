@@ -131,11 +131,11 @@ def _targets(node: Any, path: str = "") -> Iterator[str]:
     """Dotted keys that name a class or function, at whatever depth."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
-        here = f"{path}.{key}" if path else str(key)
+        dotted_key = f"{path}.{key}" if path else str(key)
         if key == TARGET:
-            yield here
+            yield dotted_key
         if isinstance(value, dict | list):
-            yield from _targets(value, here)
+            yield from _targets(value, dotted_key)
 
 
 def nested_targets(node: Any) -> list[str]:

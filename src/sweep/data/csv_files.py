@@ -99,18 +99,18 @@ def _layout(file: DataFile, cfg: DataConfig, columns: Sequence[str]) -> _Layout:
     with file.text(cfg) as stream:
         head = stream.read(HEAD)
     first, *rest = re.split("(?<=\n)|(?<=\r)(?!\n)", head, maxsplit=1)
-    found = _SEP_LINE.fullmatch(first)
-    if found:
+    sep_line = _SEP_LINE.fullmatch(first)
+    if sep_line:
         head = "".join(rest)
     dialect = QUOTING[cfg.quoting]
-    typed = cfg.separator or (found and found[1])
+    typed = cfg.separator or (sep_line and sep_line[1])
     if typed:
         separator = {r"\t": "\t"}.get(typed, typed)
     else:
         separator = _sniff(head, "," if file.kind == ".csv" else "\t", columns, dialect)
     if cfg.quoting != "none" and _has_blanks_before_quotes(head, separator):
         dialect = dialect | {"skipinitialspace": True}
-    return _Layout(separator, _header(head, separator, dialect), int(bool(found)), dialect)
+    return _Layout(separator, _header(head, separator, dialect), int(bool(sep_line)), dialect)
 
 
 def _has_blanks_before_quotes(head: str, separator: str) -> bool:

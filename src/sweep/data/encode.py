@@ -64,12 +64,12 @@ def encode_splits(
 
     started = time.perf_counter()
     try:
-        found = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
+        entry = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
     except cache.CacheError as error:
         encoded = _arrange(_tokenize(splits, tokenizer, cfg), splits, cfg)
         note = Remark("note.tokens", {"reason": str(error)})
         return Tokens(encoded, key, time.perf_counter() - started, [note])
-    return Tokens(_arrange(found.arrays, splits, cfg), key, found.built_s, [])
+    return Tokens(_arrange(entry.arrays, splits, cfg), key, entry.built_s, [])
 
 
 def _tokenize(splits: Splits, tokenizer: Any, cfg: Config) -> dict[str, Any]:
@@ -86,8 +86,10 @@ def _arrange(arrays: cache.Arrays, splits: Splits, cfg: Config) -> dict[str, Enc
     encoded: dict[str, Encoded] = {}
     first = 0
     for name in NAMES:
-        own = {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
-        part = arrange(own, getattr(splits, name), cfg.data, by_length=name != "train")
+        columns = {
+            k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")
+        }
+        part = arrange(columns, getattr(splits, name), cfg.data, by_length=name != "train")
         encoded[name] = replace(part, first=first)
         first += len(part)
     return encoded
@@ -153,8 +155,8 @@ def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.
             for i, value in zip(long, values, strict=True):
                 encoded[key][i] = value
     columns = {name: np.array([*chain(*ids)], np.int32) for name, ids in encoded.items()}
-    kept = [len(ids) for ids in encoded["input_ids"]]
-    counts = zip(_COUNTS, (lengths, kept), strict=True)
+    cut_lengths = [len(ids) for ids in encoded["input_ids"]]
+    counts = zip(_COUNTS, (lengths, cut_lengths), strict=True)
     return columns | {name: np.array(values, np.int32) for name, values in counts}
 
 

@@ -146,12 +146,12 @@ def _stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     """
     random = np.random.RandomState(seed)  # unlike Generator's, its stream never changes
     shuffled = random.permutation(len(labels))
-    place = np.empty(len(labels))
+    position = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-        place[members[0]] = 0
-    return shuffled[np.argsort(place[shuffled], kind="stable")]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+        position[members[0]] = 0
+    return shuffled[np.argsort(position[shuffled], kind="stable")]
 
 
 def _subset(train: pd.DataFrame, cfg: DataConfig, total: int) -> pd.DataFrame:

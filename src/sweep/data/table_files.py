@@ -46,11 +46,13 @@ def sources(cfg: DataConfig) -> dict[str, tuple[str, dict[str, str | None]]]:
     A split without a source of its own is made from that of train.
     """
     wanted = _wanted(cfg)
-    own = {split: source or wanted["train"] for split, source in wanted.items()}
+    split_sources = {split: source or wanted["train"] for split, source in wanted.items()}
     if cfg.dataset is None:
-        return {split: ("local", {"uri": path}) for split, path in own.items()}
+        return {split: ("local", {"uri": path}) for split, path in split_sources.items()}
     hub = {"path": cfg.dataset, "config_name": cfg.configuration, "revision": cfg.revision}
-    return {split: ("hugging_face", {**hub, "split": name}) for split, name in own.items()}
+    return {
+        split: ("hugging_face", {**hub, "split": name}) for split, name in split_sources.items()
+    }
 
 
 def _wanted(cfg: DataConfig) -> dict[str, str | None]:

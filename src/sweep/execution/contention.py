@@ -96,11 +96,11 @@ def _made(folder: Path) -> Path:
 def _is_private(folder: Path) -> bool:
     """Whether it is a folder, no link to one, and its owner, who is this user, alone can write."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not others_write
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not others_write
 
 
 def _is_held(path: Path) -> bool:

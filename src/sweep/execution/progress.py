@@ -72,10 +72,10 @@ class Pace:
     def left_s(self) -> float | None:
         """Seconds; None while there is nothing to tell it from."""
         parts = self.done + sum(self._parts.values())
-        own = parts - self._reused
-        if own < 0.02:
+        trained = parts - self._reused
+        if trained < 0.02:
             return None
-        return (time.monotonic() - self._began) / own * (self.total - parts)
+        return (time.monotonic() - self._began) / trained * (self.total - parts)
 
     def summary(self) -> str:
         """Counts and time left, for the sweep's own line."""

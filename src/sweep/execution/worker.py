@@ -71,11 +71,11 @@ def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) 
     """Check all configurations, and send a `Preflight`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
-        found = _look_at(configs)
+        preflight_result = _look_at(configs)
     except Exception as error:
-        found = Preflight([f"the devices here cannot be used: {_reason(error)}"], 0, [])
+        preflight_result = Preflight([f"the devices here cannot be used: {_reason(error)}"], 0, [])
     with contextlib.suppress(OSError):  # the sweep is gone
-        connection.send(found)
+        connection.send(preflight_result)
 
 
 def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
@@ -144,7 +144,7 @@ def _claimed_run(
     spec.folder.mkdir(parents=True, exist_ok=True)
     _redirect_output(spec.paths.log)
     with liveness.claim(spec.folder), ExitStack() as stack:
-        here = stack.enter_context(contention.present(device))
+        presence = stack.enter_context(contention.present(device))
         box = Outbox(spec.folder, spec.store)
         box.create(spec.name, first_tags(spec))
         ledger.add(spec.key, spec.folder)
@@ -153,7 +153,7 @@ def _claimed_run(
         outcome = _attempt(connection, spec, box, stop)
         record = outcome.record
         assert record is not None
-        if here.contended:
+        if presence.contended:
             record.tags[Tag.CONTENDED] = "true"
         return _close(spec, box, outcome)
 

@@ -106,10 +106,10 @@ def _fill(cut: Cut, part: FrozenPart) -> float:
             level = _find_form(cut, level, part)
             make = partial(_make, cut=cut, level=level, part=part, key=key)
             limit_mib = part.cfg.trainer.cache_limit_mib
-            found = cache.get_or_make("features", key(level), make, limit_mib)
+            entry = cache.get_or_make("features", key(level), make, limit_mib)
             cut.use_level(None)
-            _keep(found, cut, level, part)
-            runtime_s += found.built_s
+            _keep(entry, cut, level, part)
+            runtime_s += entry.built_s
     return runtime_s
 
 
@@ -123,7 +123,7 @@ def _find_form(cut: Cut, level: Level, part: FrozenPart) -> Level:
                 return level
             except CutError:
                 plain = Level(level.layers)
-                cut.levels = [plain if own == level else own for own in cut.levels]
+                cut.levels = [plain if existing == level else existing for existing in cut.levels]
                 level = plain
         if len(part.layers) < level.layers:
             raise CutError("its layers are not modules of their own")
@@ -147,9 +147,9 @@ def _make(
     exact = part.cfg.trainer.feature_dtype == "fp32"
     for layers in range(level.layers - (not level.pooled), 0, -1) if exact else ():
         lower = Level(layers)
-        if (found := cache.get("features", key(lower))) is not None:
+        if (entry := cache.get("features", key(lower))) is not None:
             _find_form(cut, lower, part)
-            _keep(found, cut, lower, part)
+            _keep(entry, cut, lower, part)
             cut.use_level(lower)
             break
     return _compute(draft, cut, level, part, block)
@@ -165,9 +165,9 @@ def _compute(
     for batch, rows in part.batches():
         cut.load(batch.pop("row"), batch["input_ids"].shape[1], part.device)
         with part.hardware.autocast(), first_token_alone(block) if block else nullcontext():
-            found = _outputs(cut, level, part, batch)
-        dtype = found.dtype
-        values = _stored(found, part.cfg)
+            output = _outputs(cut, level, part, batch)
+        dtype = output.dtype
+        values = _stored(output, part.cfg)
         if states is None:
             count = len(ends) - 1 if level.pooled else int(ends[-1])
             states = draft.array("states", values.dtype, (count, values.shape[-1]))

@@ -71,8 +71,8 @@ class Form:
         """The states in an output; of a backbone, one vector per text."""
         if self.output is None:
             return states_of(output)
-        found: torch.Tensor = output["pooler_output"] if self.pooler else states_of(output)[:, 0]
-        return found
+        vectors: torch.Tensor = output["pooler_output"] if self.pooler else states_of(output)[:, 0]
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class States:
         """(texts, width), or (texts, tokens, width) with zeros for padding."""
         width = self.values.shape[-1]
         if self.ends is None:
-            found = self.values[rows]
+            states = self.values[rows]
         else:
-            found = np.zeros((len(rows), tokens, width), self.values.dtype)
-            for line, row in zip(found, rows, strict=True):
-                own = self.values[self.ends[row] : self.ends[row + 1]]
-                line[tokens - len(own) if left else 0 :][: len(own)] = own
-        tensor = torch.from_numpy(found)
-        if found.dtype == np.uint16:
+            states = np.zeros((len(rows), tokens, width), self.values.dtype)
+            for line, row in zip(states, rows, strict=True):
+                vectors = self.values[self.ends[row] : self.ends[row + 1]]
+                line[tokens - len(vectors) if left else 0 :][: len(vectors)] = vectors
+        tensor = torch.from_numpy(states)
+        if states.dtype == np.uint16:
             tensor = tensor.view(torch.bfloat16)
         return tensor.to(self.dtype)
 
@@ -202,14 +202,14 @@ class _Stored:
 
 def levels_of(model: nn.Module, report: FreezeReport) -> list[Level]:
     """Per stage of unfreezing, the longest part from the bottom up in which nothing trains."""
-    found = []
+    levels = []
     for stage in range(1, report.stages + 1):
         training = [t for t in report.tensors if t.trainable and t.stage <= stage]
         layers = max(min(t.depth for t in training) - 1, 0)
         top = max(t.depth for t in report.tensors)
         head_alone = layers == top - 1 and not any(in_backbone(model, t.name) for t in training)
-        found.append(Level(layers, pooled=head_alone))
-    return found
+        levels.append(Level(layers, pooled=head_alone))
+    return levels
 
 
 def layer_modules(model: nn.Module, parts: Parts) -> list[nn.Module]:
@@ -226,12 +226,12 @@ def attention_of(layer: nn.Module, model: nn.Module, parts: Parts) -> nn.Module 
     """The block of a layer that lets tokens see each other, where it is one module."""
     pattern = re.compile(parts.get("attention") or "")
     path = next(name for name, module in model.named_modules() if module is layer)
-    found = [
+    block_names = [
         name.split(".")[0]
         for name, _ in layer.named_parameters()
         if pattern.fullmatch(adapters.original_name(f"{path}.{name}"))
     ]
-    return layer.get_submodule(found[0]) if len(set(found)) == 1 else None
+    return layer.get_submodule(block_names[0]) if len(set(block_names)) == 1 else None
 
 
 @contextmanager
@@ -256,10 +256,10 @@ def backbone(model: Any) -> nn.Module:
         CutError: It has no name.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    found = getattr(inner, getattr(inner, "base_model_prefix", "") or "?", None)
-    if not isinstance(found, nn.Module) or found is inner:
+    base_model = getattr(inner, getattr(inner, "base_model_prefix", "") or "?", None)
+    if not isinstance(base_model, nn.Module) or base_model is inner:
         raise CutError("its backbone has no name")
-    return found
+    return base_model
 
 
 def in_backbone(model: Any, name: str) -> bool:

@@ -67,5 +67,7 @@ def _size_mib(part: FrozenPart, levels: Sequence[Level]) -> float:
     width = getattr(config, "hidden_size", 0)
     rows, tokens = len(part.ends) - 1, int(part.ends[-1])
     each = 2 if part.cfg.trainer.feature_dtype == "bf16" else 4
-    kept = {level.name: rows if level.pooled else tokens for level in levels if level.layers}
-    return sum(kept.values()) * width * each / 2**20
+    vectors_per_level = {
+        level.name: rows if level.pooled else tokens for level in levels if level.layers
+    }
+    return sum(vectors_per_level.values()) * width * each / 2**20

@@ -53,10 +53,10 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """In the type of `x` without autocast."""
-        found = super().forward(x)
+        normalized = super().forward(x)
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            return found.to(torch.get_autocast_dtype("cpu"))
-        return found
+            return normalized.to(torch.get_autocast_dtype("cpu"))
+        return normalized
 
 
 def drop(x: torch.Tensor, p: float) -> torch.Tensor:

@@ -38,8 +38,8 @@ def layer_indices(names: Sequence[str], parts: Parts) -> dict[str, int]:
     pattern = parts.get("layers")
     if not pattern:
         return {}
-    found = {name: re.fullmatch(pattern, name) for name in names}
-    return {name: int(match[1]) for name, match in found.items() if match}
+    matches = {name: re.fullmatch(pattern, name) for name in names}
+    return {name: int(match[1]) for name, match in matches.items() if match}
 
 
 def _unknown_family(cfg: Config, family: str, names: Sequence[str]) -> str:

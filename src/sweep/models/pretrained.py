@@ -228,22 +228,22 @@ def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
 
     where = f"model.name_or_path={cfg.model.name_or_path!r}"
     try:
-        found = AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             folder, num_labels=num_labels, trust_remote_code=cfg.model.trust_remote_code
         )
     except Exception as error:  # each of its checks raises its own kind
         raise _unusable(cfg.model, folder, error) from None
-    auto_map = getattr(found, "auto_map", None) or {}
-    known = type(found) in AutoModelForSequenceClassification._model_mapping
+    auto_map = getattr(config, "auto_map", None) or {}
+    known = type(config) in AutoModelForSequenceClassification._model_mapping
     if not known and "AutoModelForSequenceClassification" not in auto_map:
         raise ConfigError(
-            f"{where} is of type {found.model_type!r}, which has no text classifier in"
+            f"{where} is of type {config.model_type!r}, which has no text classifier in"
             " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
         )
-    if errors := count_errors(cfg, getattr(found, "num_hidden_layers", None)):
+    if errors := count_errors(cfg, getattr(config, "num_hidden_layers", None)):
         raise ConfigError(*errors)
-    found.problem_type = "single_label_classification"
-    return found
+    config.problem_type = "single_label_classification"
+    return config
 
 
 def _unusable(cfg: ModelConfig, folder: Path, error: Exception) -> ConfigError:

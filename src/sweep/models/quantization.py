@@ -46,12 +46,12 @@ def modules_to_train(model: nn.Module, head: str, new_names: Collection[str]) ->
         for name, _ in model.named_parameters()
         if name in new_names or re.fullmatch(head, name)
     }
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     for name in sorted(train):
         steps = name.split(".")[:-1]
         paths = [".".join(steps[:end]) for end in range(1, len(steps) + 1)]
-        found[next((p for p in paths if _names_below(model, p) <= train), paths[-1])] = None
-    return list(found)
+        modules[next((p for p in paths if _names_below(model, p) <= train), paths[-1])] = None
+    return list(modules)
 
 
 def quantization_config(skip: Collection[str], precision: str) -> Any:

@@ -67,9 +67,9 @@ def _draw(counts: np.ndarray, names: list[str] | None, split: str) -> Figure:
 def _fonts(text: str) -> list[str]:
     """Installed fonts that draw every character of a text between them, or none."""
     installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
-    missing, found = {ord(c) for c in text if c.isprintable() and not c.isspace()}, []
+    missing, font_names = {ord(c) for c in text if c.isprintable() and not c.isspace()}, []
     for name in ("DejaVu Sans", *CJK_FONTS):
         if name in installed:
             missing -= set(font_manager.get_font(installed[name]).get_charmap())
-            found.append(name)
-    return [] if missing else found
+            font_names.append(name)
+    return [] if missing else font_names

@@ -115,13 +115,13 @@ def _metric(name: str) -> Callable[[Record], float]:
 
 def _median(records: Sequence[Record], value: Callable[[Record], Any]) -> float | None:
     """Over the records that have it; None when none has."""
-    found = []
+    values = []
     for record in records:
         try:
-            found.append(float(value(record)))
+            values.append(float(value(record)))
         except (KeyError, ZeroDivisionError):  # an earlier version did not write it down
             continue
-    return statistics.median(found) if found else None
+    return statistics.median(values) if values else None
 
 
 def _divide(amount: float, speed: float | None) -> float | None:

@@ -50,8 +50,8 @@ class Ledger:
 
     def runs(self, key: str) -> list[Record]:
         """All runs of a key, the oldest first."""
-        found = [read_record(folder) for folder in self._folders(key)]
-        return [record for record in found if record is not None]
+        records = [read_record(folder) for folder in self._folders(key)]
+        return [record for record in records if record is not None]
 
     def finished(self, key: str, with_model: bool = False) -> Record | None:
         """The newest finished run of a key whose files are whole, or None.
@@ -79,8 +79,8 @@ class Ledger:
 
     def all_finished(self) -> list[Record]:
         """Every finished run there is."""
-        found = [read_record(folder) for folder in self._all_folders()]
-        return [record for record in found if record is not None and record.status == "FINISHED"]
+        records = [read_record(folder) for folder in self._all_folders()]
+        return [record for record in records if record is not None and record.status == "FINISHED"]
 
     def stopped(self, key: str) -> Path | None:
         """Folder of the newest run of a key if it was stopped or died and left checkpoints."""

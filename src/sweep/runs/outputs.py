@@ -44,8 +44,8 @@ class Curves:
         """Forget points behind a checkpoint, which will come again."""
         path = RunPaths(self.folder).curves
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
-        write_atomically(path, "".join(f"{line}\n" for line in kept))
+        remaining = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in remaining))
 
 
 def write_results(folder: Path, splits: Splits, report: FreezeReport, result: TrainResult) -> None:

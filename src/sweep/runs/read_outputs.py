@@ -87,12 +87,12 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         ConfigError: It has settings that cannot be used.
     """
-    found = _json(SweepPaths(folder).plan)
-    settings = found.get("settings")
-    texts = {key: str(found.get(key) or "") for key in ("command", "started", "host", "id")}
-    runs = found.get("runs")
+    content = _json(SweepPaths(folder).plan)
+    settings = content.get("settings")
+    texts = {key: str(content.get(key) or "") for key in ("command", "started", "host", "id")}
+    runs = content.get("runs")
     return Plan(
-        name=str(found.get("name") or folder.name),
+        name=str(content.get("name") or folder.name),
         **texts,
         runs=tuple(run for run in runs if isinstance(run, dict)) if isinstance(runs, list) else (),
         settings=(
@@ -113,27 +113,27 @@ def read_records(folder: Path) -> list[Record]:
 
 def predictions(record: Record) -> Predictions:
     """The run's predictions, empty where there are none."""
-    found = Predictions()
+    parsed = Predictions()
     try:
         with record.paths.predictions.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             head = next(rows)
             columns = [head.index(name) for name in ("id", "label", "prediction")]
-            found.classes.extend(name[2:] for name in head if name.startswith("p_"))
+            parsed.classes.extend(name[2:] for name in head if name.startswith("p_"))
             for row in rows:
                 values = [csv_cells.original(row[column]) for column in columns]
                 for part, value in zip(
-                    (found.ids, found.labels, found.predictions), values, strict=True
+                    (parsed.ids, parsed.labels, parsed.predictions), values, strict=True
                 ):
                     part.append(value)
     except (OSError, ValueError, IndexError, StopIteration, csv.Error):
         return Predictions()
-    return found
+    return parsed
 
 
 def curves(record: Record) -> Curves:
     """The run's metrics over its optimizer steps, without values that are no numbers."""
-    found: Curves = {}
+    series: Curves = {}
     try:
         lines = record.paths.curves.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -143,18 +143,18 @@ def curves(record: Record) -> Curves:
             point = json.loads(line)
             for metric, value in point["metrics"].items():
                 if abs(float(value)) < float("inf"):
-                    found.setdefault(metric, []).append((int(point["step"]), float(value)))
+                    series.setdefault(metric, []).append((int(point["step"]), float(value)))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # the last line of a run that was killed
-    return {metric: sorted(points) for metric, points in found.items()}
+    return {metric: sorted(points) for metric, points in series.items()}
 
 
 def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
     """Every tensor of the model with what became of it, from the first run that has them."""
     for record in runs:
-        found = _json(record.paths.freeze).get("tensors")
-        if isinstance(found, list) and found:
-            known = [t for t in found if isinstance(t, dict) and "trainable" in t]
+        entries = _json(record.paths.freeze).get("tensors")
+        if isinstance(entries, list) and entries:
+            known = [t for t in entries if isinstance(t, dict) and "trainable" in t]
             return [t for t in known if isinstance(t.get("name"), str)]
     return []
 
@@ -168,8 +168,10 @@ def log_tail(record: Record, lines: int = 15) -> str:
             content = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    kept = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line[:400]) for line in content.splitlines()]
-    return "\n".join(kept[-lines:])
+    plain_lines = [
+        re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line[:400]) for line in content.splitlines()
+    ]
+    return "\n".join(plain_lines[-lines:])
 
 
 def settings(record: Record) -> Config | None:
@@ -187,7 +189,7 @@ def environment(record: Record) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

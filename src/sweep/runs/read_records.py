@@ -50,8 +50,8 @@ def find_sweeps(root: str | Path = ROOT) -> list[str]:
             " folder mlruns of a sweep, or the address of an MLflow store."
         )
     # A folder of something else has no records.
-    found = {path for path in folder.glob("*") if SweepPaths(path).records()}
-    return [path.name for path in sorted(found, key=began)]
+    sweep_folders = {path for path in folder.glob("*") if SweepPaths(path).records()}
+    return [path.name for path in sorted(sweep_folders, key=began)]
 
 
 def began(folder: Path) -> tuple[float, str]:
@@ -159,8 +159,8 @@ def _from_folder(folder: Path) -> list[Record]:
 
 def _where_it_is(path: str, sweep: Path) -> Path:
     """The folder of a run, perhaps of another sweep, also when mlruns/ was moved or copied."""
-    here = sweep.absolute().parent.joinpath(*Path(path).parts[-2:])
-    return here if here.is_dir() else Path(path)
+    relocated = sweep.absolute().parent.joinpath(*Path(path).parts[-2:])
+    return relocated if relocated.is_dir() else Path(path)
 
 
 def best_try(folder: Path) -> Record | None:
@@ -168,9 +168,9 @@ def best_try(folder: Path) -> Record | None:
     tries = [folder]
     while (following := RunPaths(tries[-1]).next_try()).is_dir():
         tries.append(following)
-    found = [record for path in tries if (record := checked_record(path)) is not None]
-    finished = [record for record in found if record.status == "FINISHED"]
-    return next(iter((finished or found)[::-1]), None)
+    records = [record for path in tries if (record := checked_record(path)) is not None]
+    finished = [record for record in records if record.status == "FINISHED"]
+    return next(iter((finished or records)[::-1]), None)
 
 
 def _from_store(sweep: str | None, uri: str) -> list[Record]:
@@ -186,15 +186,15 @@ def _from_store(sweep: str | None, uri: str) -> list[Record]:
 
 def _from_run(run: Record, folder: Path, uri: str) -> Record:
     """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
-    place = read_store.fetch(uri, run.run_id, FILES, folder)
-    written = checked_record(place) or run
+    artifact_folder = read_store.fetch(uri, run.run_id, FILES, folder)
+    written = checked_record(artifact_folder) or run
     damaged = run.status == "FINISHED" and written.status == "FAILED"
     return replace(
         written,
         run_id=run.run_id,
         status=written.status if damaged else run.status,
         reason=written.reason or run.reason,
-        folder=str(place),
+        folder=str(artifact_folder),
         params=run.params | written.params,
         metrics=run.metrics | written.metrics,
         tags=run.tags | written.tags,

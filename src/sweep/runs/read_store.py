@@ -67,7 +67,7 @@ def _search(uri: str, query: str) -> list[Any]:
     file = address.file_of(uri)
     if file is not None and not file.is_file():  # MLflow would make an empty one
         raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
-    found: list[Any] = []
+    all_runs: list[Any] = []
     token: str | None = None
     with in_one_sentence(f"{uri!r} cannot be read", "Correct the address."):
         client = Store(uri).client
@@ -76,7 +76,7 @@ def _search(uri: str, query: str) -> list[Any]:
             page = client.search_runs(
                 experiments, query, order_by=["attributes.start_time ASC"], page_token=token
             )
-            found += page
+            all_runs += page
             token = page.token
             if not token:
-                return found
+                return all_runs

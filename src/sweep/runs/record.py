@@ -143,10 +143,12 @@ def write_record(record: Record, folder: Path) -> None:
 def read_record(folder: Path) -> Record | None:
     """The record in a folder; None where it is missing, damaged or of another kind."""
     try:
-        found = json.loads(RunPaths(folder).record.read_text("utf-8"))
-        if not _is_record(found):
+        content = json.loads(RunPaths(folder).record.read_text("utf-8"))
+        if not _is_record(content):
             return None
-        known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+        known = {
+            field.name: content[field.name] for field in fields(Record) if field.name in content
+        }
         known["reason"] = from_json(known.get("reason", ""))
         known["notes"] = [from_json(note) for note in known.get("notes", ())]
         # The folder may have been moved since.
@@ -203,6 +205,6 @@ def saved_config(folder: Path) -> Config:
     Older versions wrote the settings of the sweep into it, too, which are no part of the run.
     """
     written = cast(DictConfig, OmegaConf.load(RunPaths(folder).config))
-    own = {each.name: written[each.name] for each in fields(Config) if each.name in written}
-    loaded = OmegaConf.merge(OmegaConf.structured(Config), own)
+    settings = {each.name: written[each.name] for each in fields(Config) if each.name in written}
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), settings)
     return cast(Config, OmegaConf.to_object(loaded))

@@ -54,7 +54,9 @@ def wrap(
     require(strategy)
     whole = modules_to_train(model, str(parts["head"]), new_names)
     by_part = {part: _linear_layers(model, parts, part, whole) for part in strategy.targets}
-    layers = {name: module for found in by_part.values() for name, module in found.items()}
+    layers = {
+        name: module for part_layers in by_part.values() for name, module in part_layers.items()
+    }
     _check_targets(strategy, parts, by_part)
     _check_rank(strategy, layers)
     peft = load_peft()

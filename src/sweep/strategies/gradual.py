@@ -82,10 +82,10 @@ class Thaw(TrainerCallback):
 
     def _thawed(self, stage: int) -> list[str]:
         """What begins in a stage, from the top: head, layer 5, layer 4, embeddings."""
-        found = [t for t in self.report.tensors if t.trainable and t.stage == stage]
+        starting = [t for t in self.report.tensors if t.trainable and t.stage == stage]
         top = max(t.depth for t in self.report.tensors)
-        found.sort(key=lambda t: (not t.is_head, -t.depth))
-        return list(dict.fromkeys(_place(tensor, top) for tensor in found))
+        starting.sort(key=lambda t: (not t.is_head, -t.depth))
+        return list(dict.fromkeys(_place(tensor, top) for tensor in starting))
 
 
 def _place(tensor: Tensor, top: int) -> str:

@@ -34,7 +34,7 @@ def decide(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Deci
         return _by_patterns(names, parts, strategy)
     wanted = _by_parts(names, parts, strategy)
     return {
-        name: next((Decision(True, why) for why, found in wanted.items() if name in found), None)
+        name: next((Decision(True, why) for why, chosen in wanted.items() if name in chosen), None)
         or Decision(False, FROZEN)
         for name in names
     }
@@ -67,10 +67,10 @@ def _by_parts(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, s
                 f" no part {part!r}. Its parts are: {available}."
             )
         elif parts[part] is not None:  # null: the family has none, and says so
-            found = _matching(names, parts, part)
+            selected = _matching(names, parts, part)
             if part == "layers" and strategy.count is not None:
-                found = _top_layers(found, names, parts, strategy.count)
-            wanted[f"{part}: {parts[part]}"] = found
+                selected = _top_layers(selected, names, parts, strategy.count)
+            wanted[f"{part}: {parts[part]}"] = selected
     head, *others = wanted.values()
     if strategy.parts and not set().union(*others) - head:
         raise ConfigError(
@@ -89,32 +89,34 @@ def _top_layers(layers: set[str], names: Names, parts: Parts, count: int) -> set
 def _matching(names: Names, parts: Parts, part: str) -> set[str]:
     pattern = str(parts[part])
     try:
-        found = matching(names, pattern)
+        matched = matching(names, pattern)
     except re.error as error:
         raise ConfigError(
             f"model.parts.{part}={pattern!r} is no regular expression: {error}."
         ) from None
-    if not found:
+    if not matched:
         raise ConfigError(
             f"model.parts.{part}={pattern!r} matches none of the {len(names)} parameters,"
             f" for example {names[0]!r}. Correct it, or set it to null if the model has no {part}."
         )
-    return found
+    return matched
 
 
 def _by_patterns(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Decision]:
-    found: dict[str, Decision] = {}
+    decisions: dict[str, Decision] = {}
     errors = []
     for text in strategy.train or []:
         matched = matching(names, text.removeprefix("!"))
-        fresh = matched - set(found)
+        fresh = matched - set(decisions)
         if not fresh:
             errors.append(_decides_nothing(text, matched, names, strategy))
-        found |= dict.fromkeys(fresh, Decision(not text.startswith("!"), f"pattern: {text}"))
-    uncovered = [name for name in names if name not in found]
+        decisions |= dict.fromkeys(fresh, Decision(not text.startswith("!"), f"pattern: {text}"))
+    uncovered = [name for name in names if name not in decisions]
     if uncovered:
         errors.append(_not_covered(uncovered, strategy))
-    frozen_head = sorted(name for name in head_of(names, parts) & set(found) if not found[name][0])
+    frozen_head = sorted(
+        name for name in head_of(names, parts) & set(decisions) if not decisions[name][0]
+    )
     if frozen_head:
         errors.append(
             f"freeze.train of the strategy {strategy.name!r} freezes the head, which is new and has"
@@ -123,7 +125,7 @@ def _by_patterns(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str
         )
     if errors:
         raise ConfigError(*errors)
-    return found
+    return decisions
 
 
 def _decides_nothing(text: str, matched: set[str], names: Names, strategy: FreezeConfig) -> str:

@@ -186,17 +186,17 @@ def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> Any:
         )
     with in_one_sentence(f"{subject} cannot be used", remedy):
         client = MlflowClient(address.real(uri))
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             _create_experiment(client, name, artifacts)
-            found = client.get_experiment_by_name(name)
-            assert found is not None, "there is one now, made here or by another sweep"
-    if found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None, "there is one now, made here or by another sweep"
+    if experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
             " another name."
         )
-    return found
+    return experiment
 
 
 def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:

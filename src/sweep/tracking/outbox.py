@@ -123,10 +123,12 @@ class Outbox:
         if "create" in first:
             name, tags = first["create"]
             # mlruns/ may be moved, and names of sweeps are drawn at random.
-            place = "/".join(self.folder.parts[-2:])
-            own = {**tags, Tag.FOLDER: str(self.folder), Tag.PLACE: place}
+            relative_folder = "/".join(self.folder.parts[-2:])
+            run_tags = {**tags, Tag.FOLDER: str(self.folder), Tag.PLACE: relative_folder}
             # A create whose answer was lost must not make a second run.
-            self._state.run_id = self.store.find_run(own) or self.store.create_run(name, own)
+            self._state.run_id = self.store.find_run(run_tags) or self.store.create_run(
+                name, run_tags
+            )
         elif "metrics" in first:
             self.store.log_metrics(run_id, [tuple(m) for entry in batch for m in entry["metrics"]])
         elif "upload" in first:
@@ -140,8 +142,8 @@ class Outbox:
 
     def _where_it_is(self, path: str) -> Path:
         """What is uploaded lies in this folder, which may have been moved or copied."""
-        here = self.folder / Path(path).name
-        return here if here.exists() else Path(path)
+        path_in_folder = self.folder / Path(path).name
+        return path_in_folder if path_in_folder.exists() else Path(path)
 
     def _deliver_always(self) -> None:
         pauses = _pauses()
@@ -192,10 +194,10 @@ def _where_it_is(store: Store, folder: Path) -> Store | None:
         return store
     # A copy of mlruns/ has its own, though the one that it was copied from is there as well.
     copies = (parent / file.name for parent in folder.absolute().parents)
-    here = next((path for path in copies if path.exists()), file)
-    if file.exists() and here.parts[-2:] != file.absolute().parts[-2:]:
+    database_file = next((path for path in copies if path.exists()), file)
+    if file.exists() and database_file.parts[-2:] != file.absolute().parts[-2:]:
         return store
-    return replace(store, uri=address.of_file(here)) if here.exists() else None
+    return replace(store, uri=address.of_file(database_file)) if database_file.exists() else None
 
 
 def _pauses() -> Iterator[float]:

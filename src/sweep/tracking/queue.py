@@ -60,13 +60,13 @@ class Queue:
     def next_batch(self) -> list[Entry]:
         """The first entry, with the metrics right behind it as far as one request takes them."""
         with self._lock:
-            found, size = self.waiting[:1], len(self.waiting[0].get("metrics", ()))
+            batch, size = self.waiting[:1], len(self.waiting[0].get("metrics", ()))
             for entry in self.waiting[1:] if size else ():
                 size += len(entry.get("metrics", ()))
                 if "metrics" not in entry or size > MAX_BATCH:
                     break
-                found.append(entry)
-            return found
+                batch.append(entry)
+            return batch
 
     def delivered(self, batch: list[Entry]) -> None:
         """Forget the first entries, which the store has or will never take."""

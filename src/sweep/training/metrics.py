@@ -47,7 +47,7 @@ def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]
         references: Class indices, (rows,).
     """
     # In memory: the default writes a cache file per call outside of mlruns/.
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for metric in (Accuracy(keep_in_memory=True), MacroF1(keep_in_memory=True)):
-        found |= metric.compute(predictions=predictions, references=references)
-    return found
+        scores |= metric.compute(predictions=predictions, references=references)
+    return scores

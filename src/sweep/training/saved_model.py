@@ -89,13 +89,13 @@ def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) ->
         return adapters.load_saved(base, folder)
     from transformers import AutoModelForSequenceClassification
 
-    found = AutoModelForSequenceClassification.from_pretrained(
+    model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype="float32",
         use_safetensors=True,
         trust_remote_code=cfg.model.trust_remote_code,
     )
-    return cast("nn.Module", found)
+    return cast("nn.Module", model)
 
 
 def write_card(

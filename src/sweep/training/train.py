@@ -136,7 +136,7 @@ def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dic
     """What the training took; to be asked before anything else needs memory."""
     clock, cut = trainer.clock, trainer.cut
     epochs = trainer.state.epoch or 0.0
-    found = {
+    costs = {
         "train_loss": _last_logged(trainer, "loss"),
         "train_runtime_s": clock.elapsed_s,
         "train_samples_per_second": cost.throughput(clock, epochs * len(texts)),
@@ -145,10 +145,10 @@ def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dic
         ),
     }
     if (peak := trainer.peak_memory()) is not None:
-        found["peak_memory_mib"] = peak / 2**20
+        costs["peak_memory_mib"] = peak / 2**20
     if trainer.args.device.type == "cpu":  # elsewhere steps are queued, and a clock sees that alone
-        found |= {f"train_{phase}_s": seconds for phase, seconds in clock.phases.items()}
-    return found
+        costs |= {f"train_{phase}_s": seconds for phase, seconds in clock.phases.items()}
+    return costs
 
 
 def _evaluate(
@@ -156,16 +156,16 @@ def _evaluate(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Scores and probabilities of the held-out splits."""
     t = cfg.trainer
-    found, probabilities = {}, {}
+    all_scores, probabilities = {}, {}
     held_out = {"validation": "eval", "test": "test"}
     if len(encoded["test"]) and not t.load_best_model_at_end and not t.eval_steps:
         del held_out["validation"]  # the end of the last epoch has just evaluated it
-        found = {f"eval_{name}": _last_logged(trainer, f"eval_{name}") for name in _SCORES}
+        all_scores = {f"eval_{name}": _last_logged(trainer, f"eval_{name}") for name in _SCORES}
     for name, prefix in held_out.items():
         if len(encoded[name]):
             scores, probabilities[name] = _predict(trainer, encoded[name], prefix)
-            found |= scores
-    return found, probabilities
+            all_scores |= scores
+    return all_scores, probabilities
 
 
 def _predict(
@@ -176,8 +176,8 @@ def _predict(
     logits = torch.from_numpy(output.predictions).float()
     probabilities = np.empty(logits.shape, np.float32)
     probabilities[part.order] = torch.softmax(logits, -1).numpy()
-    found = output.metrics or {}
-    return {f"{prefix}_{name}": found[f"{prefix}_{name}"] for name in _SCORES}, probabilities
+    metrics = output.metrics or {}
+    return {f"{prefix}_{name}": metrics[f"{prefix}_{name}"] for name in _SCORES}, probabilities
 
 
 def _last_logged(trainer: SweepTrainer, key: str) -> float:

@@ -79,13 +79,13 @@ class SweepTrainer(Trainer):
         if model.training:
             self.frozen_modes.set()
             self.clock.mark("data")
-        found = super().compute_loss(model, inputs, **kwargs)
-        loss = found[0] if isinstance(found, tuple) else found
+        result = super().compute_loss(model, inputs, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
         # On a GPU this would wait for the device in every step; there the log decides.
         if loss.device.type == "cpu" and model.training:
             check_loss(loss.item(), self.state.global_step + 1)
             self.clock.mark("forward")
-        return found
+        return result
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As the Trainer's; what follows the forward pass is the backward pass."""
@@ -185,9 +185,9 @@ class Watcher(TrainerCallback):
         loss = (logs or {}).get("loss")
         if loss is not None:
             check_loss(loss, state.global_step)
-        kept = {_CURVES[k]: float(v) for k, v in (logs or {}).items() if k in _CURVES}
-        if kept:
-            self.report(kept, state.global_step, state.max_steps)
+        points = {_CURVES[k]: float(v) for k, v in (logs or {}).items() if k in _CURVES}
+        if points:
+            self.report(points, state.global_step, state.max_steps)
 
 
 _CURVES = {"loss": "train_loss"} | {
