@@ -1,4 +1,4 @@
-"""In which world a run took place: versions, hardware and the state of the code."""
+"""The world of a run: versions, hardware and the state of the code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Versions, hardware and git state, for environment.json and the run's tags.
+    """Return versions, hardware and git state, for environment.json and the run's tags.
 
     Args:
         device: What the run computes on: `cuda`, `mps` or `cpu`.
@@ -47,7 +47,7 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def fingerprint(world: dict[str, Any], num_threads: int) -> str:
-    """Hash of machine and versions; times with different ones are not to be ranked together.
+    """Return a hash of machine and versions; times of different ones are not comparable.
 
     Args:
         world: From `describe`.
@@ -75,7 +75,7 @@ def device_name(device: str) -> str:
 
 
 def cores() -> int:
-    """Physical cores, or as many as a batch system or a container leaves to this process."""
+    """Count physical cores, or those that a batch system or a container leaves to this process."""
     import psutil
 
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
@@ -85,7 +85,7 @@ def cores() -> int:
 
 
 def git_state() -> str:
-    """Commit of the checkout this code runs from, with `-dirty` for uncommitted changes."""
+    """Return the commit that this code runs from, with `-dirty` for uncommitted changes."""
     try:
         completed = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -102,7 +102,7 @@ def git_state() -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Installed versions of what a result may depend on."""
+    """Return the installed versions of what a result may depend on."""
     installed = {}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What a value may be, and which values contradict each other; needs neither a file nor torch."""
+"""Check the range of values and contradictions between them; needs neither a file nor torch."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def check_values(cfg: Composed, prefix: str = "") -> list[str]:
 
 
 def value_at(cfg: Config | SweepSettings, key: str) -> Any:
-    """The value of a dotted key such as `trainer.precision`."""
+    """Return the value of a dotted key such as `trainer.precision`."""
     node: Any = cfg
     for name in key.split("."):
         node = getattr(node, name)
@@ -298,7 +298,7 @@ def _check_features(cfg: Config) -> list[str]:
 
 
 def _check_parts(cfg: Config) -> list[str]:
-    """Patterns have to compile, and the one of the layers has to catch their index."""
+    """Complain about patterns that do not compile, and about one of layers without its index."""
     tables = {f"families.{name}": parts for name, parts in cfg.families.items()}
     return [
         message

@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class ComposedSweep:
-    """What the command line asks for: runs, and what holds for all of them together."""
+    """The runs that the command line asks for, and all that holds for them together."""
 
     jobs: list[Job]
     settings: SweepSettings
@@ -104,7 +104,7 @@ def compose_sweep(overrides: Sequence[str], config_dir: str | None = None) -> Co
 
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
-    """Per group, its options and what the first line of each file says about it."""
+    """Return the options of each group, with the first comment line of each file."""
     with initialized(config_dir):
         return {
             group: {name: _summary(group, name) for name in _names(group)}
@@ -145,7 +145,7 @@ def initialized(config_dir: str | None) -> Iterator[None]:
 
 
 def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Axes, Launch]:
-    """The axes of the command line, behind the sweep that the configuration itself asks for.
+    """Return the axes of the command line, behind the sweep that the configuration itself asks for.
 
     The launcher's keys are not among them: they say how runs are started, not what they compute.
     """
@@ -181,13 +181,13 @@ def _fixed_groups(axes: Axes) -> tuple[str, ...]:
 
 
 def _groups(line: Sequence[Override]) -> tuple[str, ...]:
-    """The choices of groups among overrides, in one order, to look them up in `bases`."""
+    """Return the choices of groups among overrides, in one order, to look them up in `bases`."""
     choices = {o.key_or_group: str(o.input_line) for o in line}
     return tuple(choices[group] for group in GROUPS if group in choices)
 
 
 def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
-    """The axes without those that the schema refuses, so that all others can be checked still."""
+    """Return the axes that the schema takes, so that all of those can be checked still."""
     accepted = {}
     for key, values in axes.items():
         if len(values) > 1 and key.partition(".")[0] in SWEEP_WIDE:
@@ -207,7 +207,7 @@ def _sweep_wide(key: str, values: Sequence[Override]) -> str:
 
 
 def _limit(axes: Axes, bases: Bases) -> int:
-    """How many runs the sweep may have, as typed or as the configuration says."""
+    """Return how many runs the sweep may have, as typed or as the configuration says."""
     base = next(iter(bases.values()))
     return int(axes["max_runs"][0].value() if "max_runs" in axes else cast(Any, base).max_runs)
 
@@ -240,7 +240,7 @@ def _jobs(
 
 
 def _settings_errors(settings: Sequence[SweepSettings]) -> list[str]:
-    """Options of groups, such as experiments, can set what has to be one for the whole sweep."""
+    """Return errors where an option of a group varies what has to be one for the whole sweep."""
     values = {
         key: list(dict.fromkeys(repr(value_at(each, key)) for each in settings))
         for key, kind in keys(SweepSettings).items()
@@ -337,14 +337,14 @@ def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictCo
 
 
 def _plain(error: BaseException) -> str:
-    """An error of Hydra or OmegaConf in one line, without their bookkeeping."""
+    """Return an error of Hydra or OmegaConf in one line, without their bookkeeping."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     message_lines = [line for line in lines if not line.startswith(("reference_", "object_type"))]
     return " ".join(message_lines).rstrip(".")
 
 
 def _duplicate_errors(jobs: list[Job]) -> list[str]:
-    """Two YAML files that claim one strategy name would be merged in every table."""
+    """Return errors for YAML files that claim one name: every table would merge them."""
     owners: dict[str, set[str]] = {}
     for job in jobs:
         option = dict(text.split("=", 1) for text in job.overrides).get("freeze", "")
@@ -370,7 +370,7 @@ def _names(group: str) -> list[str]:
 
 
 def _summary(group: str, name: str) -> str:
-    """First comment line of an option file that is not a Hydra directive."""
+    """Return the first comment line of an option file that is not a Hydra directive."""
     for source in _loader().get_sources():
         ours = source.scheme() == "file" or source.path == "sweep.conf"
         if ours and source.is_config(f"{group}/{name}"):

@@ -1,4 +1,4 @@
-"""What a strategy may ask for, and which of its settings contradict each other.
+"""Check the settings of a strategy, and contradictions between them.
 
 A part of `checks`, so it needs neither a model nor torch.
 """
@@ -36,7 +36,7 @@ def _choose(names: object) -> str:
 
 
 def _given(strategy: FreezeConfig) -> dict[str, object]:
-    """Settings that differ from what the schema has."""
+    """Return the settings that differ from what the schema has."""
     empty = FreezeConfig()
     values = {field.name: getattr(strategy, field.name) for field in fields(strategy)}
     return {key: value for key, value in values.items() if value != getattr(empty, key)}

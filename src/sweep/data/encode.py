@@ -40,7 +40,7 @@ class Tokens:
 def encode_splits(
     splits: Splits, tokenizer: Any, cfg: Config, folder: Path | None = None
 ) -> Tokens:
-    """Token ids of every split, from the cache if they are there; held-out ones by length.
+    """Return the token ids of every split, cached if possible; held-out ones by length.
 
     A cache that cannot be written costs time only, and is told in a note.
 
@@ -143,7 +143,7 @@ def encode(split: Split, tokenizer: Any, cfg: DataConfig, by_length: bool) -> En
 
 
 def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
-    """Columns of token ids, cut at `max_length`; `lengths` and `kept` count before and after."""
+    """Cut token ids at `max_length`, in columns; `lengths` and `kept` count before and after."""
     if not texts:
         return dict.fromkeys(_COUNTS, np.zeros(0, np.int32))
     encoded = tokenizer(texts)
@@ -163,7 +163,7 @@ def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.
 def arrange(
     arrays: Mapping[str, np.ndarray], split: Split, cfg: DataConfig, by_length: bool
 ) -> Encoded:
-    """What `tokenize` gave for a split, in the order in which it is read; see `encode`."""
+    """Return a split that `tokenize` made, in the order in which it is read; see `encode`."""
     lengths = arrays["lengths"]
     rows = np.arange(len(split))
     return Encoded(

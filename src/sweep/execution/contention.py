@@ -1,4 +1,4 @@
-"""Which trainings share a machine: their times say little, and are marked.
+"""Detect trainings that share a machine: their times say little, and are marked.
 
 Every training of this user keeps a locked file in one folder per device for as long as it lives;
 whoever comes while others are there marks them and itself. All trainings on a CPU share its caches
@@ -58,12 +58,12 @@ def present(device: str, root: Path | None = None) -> Iterator[Presence]:
 
 
 def device_lock(number: int) -> FileLock:
-    """Held by the sweep that uses a GPU, among all sweeps of this user on this machine."""
+    """Return the lock held by the sweep that uses a GPU, among all of this user on this machine."""
     return FileLock(shared_folder() / f"cuda{number}.lock")
 
 
 def shared_folder() -> Path:
-    """Where all processes of this user on this machine look, and nobody else can put anything.
+    """Return the folder that all processes of this user on this machine share, and nobody else.
 
     Raises:
         ConfigError: Somebody else has made it, or can write to it.

@@ -85,7 +85,7 @@ def _start(context: Context, worker: Callable[..., None], argument: Any) -> tupl
 
 
 def _born(pid: int | None) -> float:
-    """When a process was made, by its own machine's count; 0 when it is over already."""
+    """Return the time a process was made, by its machine's count; 0 when it is over already."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
@@ -120,7 +120,7 @@ def _signal(process: Any, number: signal.Signals) -> None:
 
 
 def _in_world(folder: str, store: str | None, worker: Callable[..., None], *arguments: Any) -> None:
-    """Relative paths and addresses mean the same as in the parent, which may have moved since."""
+    """Keep relative paths and addresses as in the parent, which may have moved since."""
     os.chdir(folder)
     if store is not None:
         os.environ[address.VARIABLE] = store

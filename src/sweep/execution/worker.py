@@ -47,7 +47,7 @@ or another one starts."""
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """The end of a run."""
 
     record: Record | None
     """None when another process trains the same key, or has just finished it."""
@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known before anything is trained."""
+    """The facts known before anything is trained."""
 
     errors: list[str]
     """The mistakes of all configurations."""
@@ -97,7 +97,7 @@ def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception in one line, with the first one that its message has."""
+    """Put an exception in one line, with the first one that its message has."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}".rstrip(".:") if lines else repr(error)
 

@@ -50,7 +50,7 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True)
 class Features:
-    """What became of the frozen part of a run."""
+    """The use made of the frozen part of a run."""
 
     cut: Cut | None = None
     """None trains the model as it is."""
@@ -178,14 +178,14 @@ def _compute(
 def _outputs(
     cut: Cut, level: Level, part: FrozenPart, batch: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """States at a level for a batch."""
+    """Return the states at a level for a batch."""
     with torch.inference_mode(), stopped_at(part.module(level)) as outputs:
         part.model(**batch)
     return cut.forms[level.name].unwrap(outputs[0])
 
 
 def _block_to_shorten(cut: Cut, level: Level, part: FrozenPart) -> nn.Module | None:
-    """The attention after which the first token alone matters, if it does: tried on a few texts.
+    """Return the attention after which only the first token matters, as tried on a few texts.
 
     A feed-forward block less is a tenth of the work for six layers.
     """
@@ -217,7 +217,7 @@ def _place(
 
 
 def _stored(states: torch.Tensor, cfg: Config) -> np.ndarray:
-    """As it goes into the file; what is computed in bf16 needs no more bits."""
+    """Convert for the file; states that are computed in bf16 need no more bits."""
     if cfg.trainer.feature_dtype == "bf16" or states.dtype == torch.bfloat16:
         return states.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
     return states.float().cpu().numpy()

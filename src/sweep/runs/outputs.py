@@ -1,4 +1,4 @@
-"""What a run leaves as files: curves, predictions, the trained model."""
+"""Write the files that a run leaves: curves, predictions, the trained model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_results(folder: Path, splits: Splits, report: FreezeReport, result: Tr
 
 
 def _predictions(split: Split, probabilities: np.ndarray, label_names: list[str]) -> pd.DataFrame:
-    """One row per text: id, label, prediction, and the probability of each class."""
+    """Return one row per text: id, label, prediction, and the probability of each class."""
     names = np.array(label_names)
     table = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""What the runs of a sweep left on disk, read for its report.
+"""Read the files of a sweep's runs, for its report.
 
 Any file may be missing, cut short or moved: what cannot be read is left out, and the report says
 what it has.
@@ -54,7 +54,7 @@ class Plan:
         return 0.0
 
     def missing(self, records: Iterable[Record]) -> list[str]:
-        """Names of planned runs of which there is no record."""
+        """Return the names of planned runs of which there is no record."""
         records = list(records)
         there = {(record.name, record.key) for record in records}
         names = {record.name for record in records if not record.key}
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one run says of each text of the reported split."""
+    """The predictions of one run for the texts of the reported split."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Predictions:
 
     @property
     def pairs(self) -> Counter[tuple[str, str]]:
-        """How often each label got each prediction."""
+        """The number of times that each label got each prediction."""
         return Counter(zip(self.labels, self.predictions, strict=True))
 
 
@@ -104,7 +104,7 @@ def read_plan(folder: Path) -> Plan:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Records of a sweep in the order of its runs; none where no run has left one."""
+    """Return the records of a sweep in the order of its runs; none where no run has left one."""
     try:
         return load_records(folder)
     except ConfigError:
@@ -112,7 +112,7 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def predictions(record: Record) -> Predictions:
-    """The run's predictions, empty where there are none."""
+    """Return the run's predictions, empty where there are none."""
     parsed = Predictions()
     try:
         with record.paths.predictions.open(newline="", encoding="utf-8") as file:
@@ -132,7 +132,7 @@ def predictions(record: Record) -> Predictions:
 
 
 def curves(record: Record) -> Curves:
-    """The run's metrics over its optimizer steps, without values that are no numbers."""
+    """Return the run's metrics over its optimizer steps, without values that are not finite."""
     series: Curves = {}
     try:
         lines = record.paths.curves.read_text("utf-8").splitlines()
@@ -150,7 +150,7 @@ def curves(record: Record) -> Curves:
 
 
 def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
-    """Every tensor of the model with what became of it, from the first run that has them."""
+    """Return every tensor of the model with its entry, from the first run that has them."""
     for record in runs:
         entries = _json(record.paths.freeze).get("tensors")
         if isinstance(entries, list) and entries:
@@ -160,7 +160,7 @@ def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def log_tail(record: Record, lines: int = 15) -> str:
-    """The end of run.log."""
+    """Return the end of run.log."""
     try:
         with record.paths.log.open("rb") as file:
             file.seek(0, 2)
@@ -175,7 +175,7 @@ def log_tail(record: Record, lines: int = 15) -> str:
 
 
 def settings(record: Record) -> Config | None:
-    """The configuration that the run was made with."""
+    """Return the configuration that the run was made with."""
     try:
         return saved_config(Path(record.folder))
     except Exception:  # not there, cut short, or of another version
@@ -183,7 +183,7 @@ def settings(record: Record) -> Config | None:
 
 
 def environment(record: Record) -> dict[str, Any]:
-    """Versions and hardware of the run."""
+    """Return the versions and hardware of the run."""
     return _json(record.paths.environment)
 
 

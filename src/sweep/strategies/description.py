@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def describe(strategy: FreezeConfig) -> Text:
-    """What trains, for every listing that shows the strategy's name."""
+    """Say what trains, for every listing that shows the strategy's name."""
     trained: Text
     if strategy.adapter:
         trained = _describe_adapter(strategy)

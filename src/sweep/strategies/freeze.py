@@ -103,7 +103,7 @@ class FrozenModes:
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:
-    """Modules that have weights, all of them frozen."""
+    """Return the modules that have weights, all of them frozen."""
     frozen = []
     for module in model.modules():
         parameters = list(module.parameters())
@@ -140,7 +140,7 @@ def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
 
 
 def _with_depths(tensors: list[Tensor], parts: Parts, strategy: FreezeConfig) -> tuple[Tensor, ...]:
-    """The tensors with where they stand: depth, head or not, and stage."""
+    """Return the tensors with depth, stage, and whether they are of the head."""
     originals = [adapters.original_name(t.name) for t in tensors]
     index = layer_indices(originals, parts)
     layers = max(index.values(), default=-1) + 1
@@ -167,7 +167,7 @@ def _with_depths(tensors: list[Tensor], parts: Parts, strategy: FreezeConfig) ->
 
 
 def _stage(depth: int, layers: int, stages: int) -> int:
-    """Stage s thaws the top s/stages of the layers, the last one embeddings too."""
+    """Return a depth's stage: stage s thaws the top s/stages of layers, the last embeddings too."""
     if depth == 0:
         return stages
     below_top = max(layers - depth, -1)

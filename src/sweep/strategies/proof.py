@@ -60,7 +60,7 @@ class Proof(TrainerCallback):
         self._rate = 0.0
 
     def keep(self) -> dict[str, Any]:
-        """What a checkpoint has to keep of it."""
+        """Return the state that a checkpoint has to keep."""
         return {
             "looks": self._looks,
             "must_move": sorted(self._must_move),
@@ -138,7 +138,7 @@ class Proof(TrainerCallback):
             self.notes.append(Remark("note.unused", {"names": few(unused)}))
 
     def _group(self, tensor: Tensor) -> str:
-        """What may not be without any gradient; a single tensor or a pooler may be unused."""
+        """Name the group that needs some gradient; a single tensor or a pooler may be unused."""
         if tensor.is_head:
             return HEAD
         top = max(t.depth for t in self.report.tensors)
@@ -207,7 +207,7 @@ def check_saved(original: np.ndarray, again: np.ndarray) -> None:
 
 
 def checksums(model: nn.Module) -> dict[str, str]:
-    """SHA-256 of every parameter, packed ones with their constants, and of frozen statistics."""
+    """Return the SHA-256 of each parameter, with a packed one's constants, and frozen statistic."""
     tensors = {name: [p, *packed_state(p)] for name, p in model.named_parameters()}
     tensors |= {name: [buffer] for name, buffer in _frozen_buffers(model)}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing lets other threads work

@@ -17,14 +17,14 @@ Names = Sequence[str]
 
 
 class Decision(NamedTuple):
-    """Whether a parameter trains, and what decided it."""
+    """The choice to train a parameter or not, and the reason for it."""
 
     trains: bool
     decided_by: str
 
 
 def decide(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Decision]:
-    """One decision per name, by the strategy's parts or by its patterns.
+    """Decide each name by the strategy's parts or by its patterns.
 
     Raises:
         ConfigError: A part the model does not have, a pattern that matches nothing, a name that
@@ -41,7 +41,7 @@ def decide(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Deci
 
 
 def head_of(names: Names, parts: Parts) -> set[str]:
-    """Names of the head.
+    """Return the names of the head.
 
     Raises:
         ConfigError: There are none.
@@ -50,12 +50,12 @@ def head_of(names: Names, parts: Parts) -> set[str]:
 
 
 def matching(names: Names, pattern: str | None) -> set[str]:
-    """Names that a pattern matches as a whole; none without a pattern."""
+    """Return the names that a pattern matches as a whole; none without a pattern."""
     return {name for name in names if re.fullmatch(pattern, name)} if pattern else set()
 
 
 def _by_parts(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, set[str]]:
-    """Per reason, the names that train because of it; the head comes first."""
+    """Return the names that train for each reason; the head comes first."""
     wanted = {f"head: {parts[HEAD]}": head_of(names, parts)}
     for part in strategy.parts:
         if part == EVERYTHING:
@@ -143,7 +143,7 @@ def _decides_nothing(text: str, matched: set[str], names: Names, strategy: Freez
 
 
 def _near_misses(pattern: str, names: Names) -> list[str]:
-    """Names that the pattern matches in part, else those that are spelt alike."""
+    """Return the names that the pattern matches in part, else those that are spelt alike."""
     partly = [name for name in names if pattern and re.search(pattern, name)]
     plain = re.sub(r"\\(.)", r"\1", pattern)
     return partly or difflib.get_close_matches(plain, names, n=3, cutoff=0) or list(names[:3])
@@ -164,6 +164,6 @@ def _not_covered(uncovered: Names, strategy: FreezeConfig) -> str:
 
 
 def few(names: Names, limit: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

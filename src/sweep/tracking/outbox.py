@@ -1,4 +1,4 @@
-"""What a run or sweep wants stored: written to disk at once, delivered to MLflow in order, once.
+"""Entries of a run or sweep for its store: on disk at once, delivered in order, once.
 
 Training never waits for the store. While a tracking server is away, entries pile up in the
 folder; whoever opens the outbox later (the run itself, its parent, the next start) delivers them.
@@ -141,7 +141,7 @@ class Outbox:
             self.store.set_status(run_id, first["status"])
 
     def _where_it_is(self, path: str) -> Path:
-        """What is uploaded lies in this folder, which may have been moved or copied."""
+        """Find a file to upload in this folder, which may have been moved or copied."""
         path_in_folder = self.folder / Path(path).name
         return path_in_folder if path_in_folder.exists() else Path(path)
 
@@ -179,7 +179,7 @@ def with_patience(deliver: Callable[[], None], timeout_s: float) -> None:
 
 
 def open_in(folder: Path) -> Outbox | None:
-    """The outbox that a folder holds, with its store; None if either is gone."""
+    """Open the outbox of a folder, with its store; None if either is gone."""
     state = read_state(folder)
     if state is None or not (folder / ENTRIES).exists():
         return None
@@ -188,7 +188,7 @@ def open_in(folder: Path) -> Outbox | None:
 
 
 def _where_it_is(store: Store, folder: Path) -> Store | None:
-    """The same store, found again when mlruns/ was moved. MLflow would make a new, empty one."""
+    """Return the same store where mlruns/ was moved to. MLflow would make a new, empty one."""
     file = address.file_of(store.uri or "")
     if file is None:
         return store

@@ -71,19 +71,19 @@ class Store:
         return str(run.info.run_id)
 
     def find_run(self, tags: Mapping[str, str]) -> str:
-        """Id of the run of this folder and machine, if it was created before, or an empty text."""
+        """Return the id of the run of this folder and machine; empty if it was never created."""
         identity = {key: tags[key].replace('"', "") for key in IDENTITY if key in tags}
         wanted = [f'tags.`{key}` = "{value}"' for key, value in identity.items()]
         runs = self._search(" and ".join(wanted), limit=1) if wanted else []
         return str(runs[0].info.run_id) if runs else ""
 
     def running(self) -> list[tuple[str, dict[str, str]]]:
-        """Id and tags of all runs and sweeps of this tool that the store takes for RUNNING."""
+        """Return id and tags of all runs and sweeps of this tool that are RUNNING in the store."""
         runs = self._search(f"attributes.status = 'RUNNING' and tags.`{Tag.KIND}` LIKE '%'")
         return [(str(run.info.run_id), dict(run.data.tags)) for run in runs]
 
     def known(self, run_ids: Sequence[str]) -> set[str]:
-        """Which of these runs the store has, also those that were deleted in it."""
+        """Return those of the runs that the store has, also if they were deleted in it."""
         from mlflow.entities import ViewType
 
         known_ids: set[str] = set()
@@ -189,7 +189,7 @@ class Store:
         return full
 
     def ui_command(self) -> str:
-        """What opens the web interface."""
+        """Return the command that opens the web interface."""
         if self.uri is None or self.uri.startswith("http"):
             return ""
         store = shlex.quote(self.uri)
@@ -222,7 +222,7 @@ class Store:
         self.client.set_experiment_tag(self.experiment_id, key, json.dumps(view))
 
     def runs_url(self, sweep_id: str) -> str:
-        """Address of MLflow's list of a sweep's runs, as `share_view` prepared it."""
+        """Return the address of MLflow's list of a sweep's runs, as `share_view` prepared it."""
         if self.uri is None:
             return ""
         return (
@@ -234,7 +234,7 @@ class Store:
         return re.sub(r"//[^/]*@", "//", base).rstrip("/")  # no password on a screen
 
     def compare_url(self, run_ids: Sequence[str]) -> str:
-        """Address of MLflow's page that compares these runs."""
+        """Return the address of MLflow's page that compares these runs."""
         if self.uri is None:
             return ""
         runs, experiments = (

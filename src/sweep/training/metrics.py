@@ -40,7 +40,7 @@ class MacroF1(evaluate.Metric):
 
 
 def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-    """All metrics of one split.
+    """Return all metrics of one split.
 
     Args:
         predictions: Class indices, (rows,).

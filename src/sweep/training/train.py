@@ -39,7 +39,7 @@ _SCORES = ("loss", "accuracy", "f1")
 
 @dataclass(frozen=True)
 class Session:
-    """Where a training keeps its checkpoints, whom it tells, and what may stop it."""
+    """The checkpoints of a training, the listeners to it, and the request that may stop it."""
 
     output_dir: Path
     """Emptied by the caller. A whole checkpoint in it is gone on from."""
@@ -54,7 +54,7 @@ class Session:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What one training gave."""
+    """The results of one training."""
 
     metrics: dict[str, float]
     """train_loss, train_runtime_s, ...; loss, accuracy and F1 of every held-out split."""
@@ -126,14 +126,14 @@ def _train(
 
 
 def predict(subject: Subject, part: Encoded, cfg: Config, output_dir: Path) -> np.ndarray:
-    """Probabilities that a model gives a split, (rows, classes), in the order of the split."""
+    """Return the probabilities of a split, (rows, classes), in the order of the split."""
     with left_as_it_was(subject.model):
         trainer = make_trainer(subject, dict.fromkeys(NAMES, part), cfg, output_dir)
         return _predict(trainer, part, "test")[1]
 
 
 def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dict[str, float]:
-    """What the training took; to be asked before anything else needs memory."""
+    """Return the costs of the training; to be asked before anything else needs memory."""
     clock, cut = trainer.clock, trainer.cut
     epochs = trainer.state.epoch or 0.0
     costs = {
@@ -154,7 +154,7 @@ def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dic
 def _evaluate(
     trainer: SweepTrainer, encoded: dict[str, Encoded], cfg: Config
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Scores and probabilities of the held-out splits."""
+    """Return the scores and probabilities of the held-out splits."""
     t = cfg.trainer
     all_scores, probabilities = {}, {}
     held_out = {"validation": "eval", "test": "test"}
@@ -171,7 +171,7 @@ def _evaluate(
 def _predict(
     trainer: SweepTrainer, part: Encoded, prefix: str
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Scores of a split, and its probabilities in the order of the split."""
+    """Return the scores of a split, and its probabilities in the order of the split."""
     output = trainer.predict(cast(Any, part), metric_key_prefix=prefix)
     logits = torch.from_numpy(output.predictions).float()
     probabilities = np.empty(logits.shape, np.float32)
