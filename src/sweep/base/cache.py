@@ -43,7 +43,7 @@ class Draft:
     shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
     def array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of zeros to be filled, in a file; its space is taken at once.
+        """Return an array of zeros to be filled, in a file; its space is taken at once.
 
         Raises:
             OSError: The disk is full. Without the reservation, a write would kill the process.
@@ -86,7 +86,7 @@ def key_of(*parts: Any) -> str:
 
 
 def get(kind: str, key: str) -> Found | None:
-    """The entry if it is there, whole and undamaged; touched, so that it is evicted last."""
+    """Return the entry if it is whole and undamaged, and touch it, so that it is evicted last."""
     folder = ROOT / kind / key
     return _open(folder) if folder.is_dir() else None
 
@@ -94,7 +94,7 @@ def get(kind: str, key: str) -> Found | None:
 def get_or_make(
     kind: str, key: str, make: Callable[[Draft], dict[str, Any]], limit_mib: int | None = None
 ) -> Found:
-    """The entry, made here unless another process has made it or is just making it.
+    """Return the entry, made here unless another process has made it or is just making it.
 
     Args:
         kind: First part of the name, such as `tokens`.
@@ -110,21 +110,21 @@ def get_or_make(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            found = _open(folder) if folder.is_dir() else None
-            if found is not None:
-                return found
+            entry = _open(folder) if folder.is_dir() else None
+            if entry is not None:
+                return entry
             started = time.perf_counter()
             _make(folder, make)
             built_s = time.perf_counter() - started
-            found = _open(folder)
+            entry = _open(folder)
     except OSError as error:
         raise CacheError(f"{ROOT} cannot be written ({error.strerror or error})") from error
     if limit_mib is not None:
         with suppress(OSError):  # the entry is there all the same
             evict(limit_mib, keep=folder)
-    if found is None:
+    if entry is None:
         raise CacheError(f"{ROOT} does not give back what was written to it")
-    return Found(found.arrays, found.info, built_s)
+    return Found(entry.arrays, entry.info, built_s)
 
 
 def evict(limit_mib: int, keep: Path | None = None) -> None:
@@ -153,20 +153,20 @@ def evict(limit_mib: int, keep: Path | None = None) -> None:
 
 
 def _use_of(index: Path) -> list[tuple[float, int]]:
-    """When an entry was used last, and its bytes; empty when another process has removed it."""
+    """Return the time of an entry's last use, and its bytes; nothing if the entry is gone."""
     with suppress(FileNotFoundError):
         return [(index.stat().st_mtime, sum(f.stat().st_size for f in index.parent.iterdir()))]
     return []
 
 
 def free_mib() -> float:
-    """What the disk of the cache has left."""
+    """Return the free space on the disk of the cache."""
     there = next(path for path in (ROOT, *ROOT.absolute().parents) if path.is_dir())
     return shutil.disk_usage(there).free / 2**20
 
 
 def _make(folder: Path, make: Callable[[Draft], dict[str, Any]]) -> None:
-    """Under the lock of the entry: fill a draft, seal it, put it into its place."""
+    """Fill a draft, seal it and put it into its place; the caller holds the lock of the entry."""
     draft = Draft(folder.with_name(f"{folder.name}.draft"))
     _remove(draft.folder)  # what a killed process has left
     draft.folder.mkdir()
@@ -185,13 +185,14 @@ def _make(folder: Path, make: Callable[[Draft], dict[str, Any]]) -> None:
 
 
 def _open(folder: Path) -> Found | None:
-    """The entry of a folder, or None when anything about it is not as it was written."""
+    """Return the entry of a folder, or None when anything about it is not as it was written."""
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
         if index["format"] != FORMAT:
             return None
         arrays = {
-            name: _read(folder / f"{name}.bin", told) for name, told in index["files"].items()
+            name: _read(folder / f"{name}.bin", expected)
+            for name, expected in index["files"].items()
         }
         with suppress(OSError):  # a folder of someone else's can be read all the same
             os.utime(folder / INDEX)

@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision; torch is imported when that is asked."""
+"""Device and precision of a run; torch is imported when one of them is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweep.config.schema import ConfigError, TrainerConfig
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run computes on and in which precision; resolved once, when the run begins."""
+    """Device and precision of a run; resolved once, when the run begins."""
 
     device: str
     """`cuda`, `mps` or `cpu`."""
@@ -32,7 +32,7 @@ CPU = Hardware("cpu", "fp32")
 
 
 def resolve_device(cfg: TrainerConfig) -> str:
-    """`cuda`, `mps` or `cpu`.
+    """Return `cuda`, `mps` or `cpu`.
 
     Raises:
         ConfigError: The device asked for is not there.
@@ -47,7 +47,7 @@ def resolve_device(cfg: TrainerConfig) -> str:
     if cfg.device == "auto":
         return next(name for name, there in available.items() if there)
     if not available[cfg.device]:
-        there = ", ".join(sorted(name for name, found in available.items() if found))
+        there = ", ".join(sorted(name for name, usable in available.items() if usable))
         raise ConfigError(
             f"trainer.device={cfg.device!r} is not available here. Use one of {there}."
         )
@@ -55,7 +55,7 @@ def resolve_device(cfg: TrainerConfig) -> str:
 
 
 def resolve_precision(cfg: TrainerConfig, device: str) -> str:
-    """`fp32`, `bf16` or `fp16`; auto takes what the device computes fast without loss of accuracy.
+    """Return `fp32`, `bf16` or `fp16`; auto takes the fastest one that loses no accuracy.
 
     A CPU gets bf16 only with native instructions for it: emulated, a matrix product is hundreds
     of times slower than in fp32 (measured on AVX2: 0.25 against 145 GFLOP/s).

@@ -25,13 +25,13 @@ def write_atomically(path: Path, text: str, durably: bool = True) -> None:
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file without a last one that is not finished."""
+    """Return the lines of a file without a last one that is not finished."""
     text = path.read_bytes() if path.exists() else b""
     return text.split(b"\n")[:-1]
 
 
 def cut_to_whole_lines(path: Path) -> list[bytes]:
-    """The same; a last line that a dying process left unfinished is cut off."""
+    """Cut off a last line that a dying process left unfinished, and return the others."""
     lines = whole_lines(path)
     size = sum(len(line) + 1 for line in lines)
     if path.exists() and path.stat().st_size > size:
@@ -40,9 +40,9 @@ def cut_to_whole_lines(path: Path) -> list[bytes]:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file, as hexadecimal digits; read once as long as the file does not change."""
-    found = path.stat()
-    return _sha256(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+    """Return the hash of a file in hexadecimal; read once as long as the file does not change."""
+    file_stat = path.stat()
+    return _sha256(path, (file_stat.st_ino, file_stat.st_size, file_stat.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,7 +52,7 @@ def _sha256(path: Path, _: tuple[int, int, int]) -> str:
 
 
 def fingerprints(folder: Path, paths: Iterable[Path]) -> dict[str, list[Any]]:
-    """Size and SHA-256 of files that are on the disk for good, by their names in a folder."""
+    """Return size and SHA-256 of files once they are on the disk for good, by their names."""
     known = {}
     for path in sorted(paths):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""In which world a run took place: versions, hardware and the state of the code."""
+"""The world of a run: versions, hardware and the state of the code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Versions, hardware and git state, for environment.json and the run's tags.
+    """Return versions, hardware and git state, for environment.json and the run's tags.
 
     Args:
         device: What the run computes on: `cuda`, `mps` or `cpu`.
@@ -47,16 +47,16 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def fingerprint(world: dict[str, Any], num_threads: int) -> str:
-    """Hash of machine and versions; times with different ones are not to be ranked together.
+    """Return a hash of machine and versions; times of different ones are not comparable.
 
     Args:
         world: From `describe`.
         num_threads: That the run computes with.
     """
-    kept = {
+    identity = {
         key: world[key] for key in ("versions", "device", "cpu_count", "memory_mib", "hostname")
     }
-    content = json.dumps([kept, num_threads], sort_keys=True)
+    content = json.dumps([identity, num_threads], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -75,7 +75,7 @@ def device_name(device: str) -> str:
 
 
 def cores() -> int:
-    """Physical cores, or as many as a batch system or a container leaves to this process."""
+    """Count physical cores, or those that a batch system or a container leaves to this process."""
     import psutil
 
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
@@ -85,9 +85,9 @@ def cores() -> int:
 
 
 def git_state() -> str:
-    """Commit of the checkout this code runs from, with `-dirty` for uncommitted changes."""
+    """Return the commit that this code runs from, with `-dirty` for uncommitted changes."""
     try:
-        found = subprocess.run(
+        completed = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -97,16 +97,16 @@ def git_state() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return found.stdout.strip()
+    return completed.stdout.strip()
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Installed versions of what a result may depend on."""
-    found = {}
+    """Return the installed versions of what a result may depend on."""
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -47,5 +47,5 @@ def check_sha256(path: Path, expected: str | None, key: str) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of an error of a library, for a message that goes on behind it."""
+    """Return the first line of a library's error, for a message that goes on behind it."""
     return visible((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))

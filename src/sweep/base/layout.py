@@ -30,7 +30,7 @@ PRIVATE = ("store.", "alive.", ".")
 
 @dataclass(frozen=True)
 class RootPaths:
-    """What all sweeps of one directory share."""
+    """The files and folders that all sweeps of one directory share."""
 
     folder: Path = ROOT
 
@@ -41,7 +41,7 @@ class RootPaths:
 
     @property
     def keys(self) -> Path:
-        """Per run key, a lock and the list of its folders."""
+        """A lock and the list of its folders, per run key."""
         return self.folder / "keys"
 
     @property
@@ -73,7 +73,7 @@ class SweepPaths:
 
     @property
     def plan(self) -> Path:
-        """Which runs there are to be, and where each is."""
+        """The runs that there are to be, and the folder of each."""
         return self.folder / "sweep.json"
 
     @property
@@ -86,20 +86,20 @@ class SweepPaths:
 
     @property
     def report_error(self) -> Path:
-        """Why there is no report."""
+        """The reason why there is no report."""
         return self.folder / "report_error.txt"
 
     @property
     def launcher(self) -> Path:
-        """What a launcher of Hydra writes."""
+        """The output of a launcher of Hydra's."""
         return self.folder / "launcher"
 
     def run(self, index: int, strategy: str) -> Path:
-        """Folder of a run's first try."""
+        """Return the folder of a run's first try."""
         return self.folder / f"{index:03d}_{strategy}"
 
     def records(self) -> list[Path]:
-        """The records that runs have left, in the order of the runs."""
+        """Return the records that runs have left, in the order of the runs."""
         return sorted(self.folder.glob(f"*/{RunPaths(Path()).record}"))
 
 
@@ -129,7 +129,7 @@ class ReportPaths:
         return self.folder / f"figure_{name}.svg"
 
     def figures(self) -> list[Path]:
-        """All that are there."""
+        """Return all figures that are there."""
         return sorted(self.folder.glob(self.figure("*").name))
 
 
@@ -150,7 +150,7 @@ class RunPaths:
 
     @property
     def freeze(self) -> Path:
-        """What became of each tensor."""
+        """The entry of each tensor: trained or frozen, and the reason."""
         return self.folder / "freeze.json"
 
     @property
@@ -188,17 +188,17 @@ class RunPaths:
 
     @property
     def checkpoints(self) -> Path:
-        """What only the training itself needs; gone once it has finished."""
+        """The files that only the training itself needs; gone once it has finished."""
         return self.folder / "checkpoints"
 
     def next_try(self) -> Path:
-        """Folder for the run if it is tried again: 003_none, 003_none_2, 003_none_3."""
+        """Return the folder of a run tried again: 003_none, 003_none_2, 003_none_3."""
         stem, _, number = self.folder.name.rpartition("_")
         again = number.isdigit() and stem
         base, count = (stem, int(number)) if again else (self.folder.name, 1)
         return self.folder.with_name(f"{base}_{count + 1}")
 
     def artifacts(self) -> list[Path]:
-        """What belongs into the store: all but what only this machine needs."""
+        """Return the files that belong into the store: all but those only this machine needs."""
         private = (*PRIVATE, self.checkpoints.name)
         return sorted(path for path in self.folder.iterdir() if not path.name.startswith(private))

@@ -1,4 +1,4 @@
-"""Whether this process is one of several that were started together, as torchrun does it.
+"""Refuse to be one of several processes that were started together, as torchrun does it.
 
 A run is one process on one device. accelerate would join the runs of such processes, which are
 different ones, into one training, and each would be recorded as if it had been alone.
@@ -45,7 +45,7 @@ def forget(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def _slurm(environment: Mapping[str, str]) -> list[tuple[str, int]]:
-    """What tells of other tasks: a batch script has a number of tasks too, but is alone."""
+    """Return the signs of other tasks: a batch script has a number of tasks too, but is alone."""
     if "SLURM_STEP_ID" not in environment:
         return [("SLURM_PROCID", 1)]
     of_step = "SLURM_STEP_NUM_TASKS"

@@ -1,4 +1,4 @@
-"""Overrides as they can be pasted into a shell."""
+"""Overrides quoted so that they can be pasted into a shell."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ Text = Remark | str
 
 
 def to_json(value: object) -> object:
-    """What is stored of a text, or of what fills it in: of a remark, its key and values."""
+    """Return the JSON of a text, or of a value that fills it in; a remark's key and values."""
     if isinstance(value, Remark):
         return {"key": value.key, "values": {k: to_json(v) for k, v in value.values.items()}}
     if isinstance(value, tuple | list):
@@ -57,7 +57,7 @@ def to_json(value: object) -> object:
 
 
 def from_json(stored: object) -> Text:
-    """The text that `to_json` has stored.
+    """Return the text that `to_json` has stored.
 
     Versions up to 0.1.0 stored English sentences. They come back as such, and stay English on a
     page in another language. What a later version has stored, and this one has no sentence for,
@@ -97,11 +97,11 @@ class Words:
         return self.sentences[key].format(**filled)
 
     def tell(self, said: Text) -> str:
-        """A remark in this language; other words as they are."""
+        """Put a remark in this language; other words are returned as they are."""
         return self(said.key, **said.values) if isinstance(said, Remark) else said
 
     def known(self, prefix: str, name: str) -> str:
-        """The word for a name that code uses, or the name itself."""
+        """Return the word for a name that code uses, or the name itself."""
         return self.sentences.get(f"{prefix}.{name}", name)
 
     def _told(self, value: object) -> object:
@@ -112,13 +112,13 @@ class Words:
 
 @cache
 def load(language: str) -> Words:
-    """All words of one of `LANGUAGES`."""
+    """Return all words of one of `LANGUAGES`."""
     content = tomllib.loads((FOLDER / f"{language}.toml").read_text("utf-8"))
     return Words(language, dict(_flat(content, "")))
 
 
 def named(prefix: str, name: Text) -> Text:
-    """The remark of a name that code uses, or the name itself where there are no words for it."""
+    """Return the remark of a name that code uses, or the name itself if no word stands for it."""
     key = f"{prefix}.{name}"
     return Remark(key) if key in load("en").sentences else name
 

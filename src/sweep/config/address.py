@@ -23,7 +23,7 @@ _PARAMETER = re.compile(
 
 
 def masked(text: str) -> str:
-    """The same words with a mask in place of every password and token in an address."""
+    """Return the same words with a mask for every password and token in an address."""
     hidden = _USER.sub(lambda m: f"{m[1]}:{MASK}@" if m[2] else f"{MASK}@", text)
     return _PARAMETER.sub(rf"\g<1>{MASK}", hidden)
 
@@ -37,18 +37,18 @@ def hide(uri: str) -> str:
 
 
 def real(uri: str) -> str:
-    """The address to connect to, of a masked one; any other is returned as it is."""
+    """Return the address to connect to, of a masked one; any other is returned as it is."""
     known = os.environ.get(VARIABLE, "")
     return known if masked(known) == uri else uri
 
 
 def without_credentials(uri: str) -> str:
-    """An address that any program can ask, which may refuse to answer."""
+    """Return an address that any program can ask, which may refuse to answer."""
     return _USER.sub("", uri)
 
 
 def of_file(path: Path) -> str:
-    """The address of a SQLite file with whatever letters in its path."""
+    """Return the address of a SQLite file with whatever letters in its path."""
     plain = str(path.absolute())
     quoted = re.sub("[%?]", lambda m: quote(m[0]), plain)
     # MLflow makes the folder of an address without a driver, and takes it as it is written.
@@ -56,8 +56,8 @@ def of_file(path: Path) -> str:
 
 
 def file_of(uri: str) -> Path | None:
-    """The file that a SQLite address names; None for any other address, and where it names none."""
-    found = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    if found is None or found[1] == ":memory:":
+    """Return the file that a SQLite address names; None for another address, or without a file."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    if match is None or match[1] == ":memory:":
         return None
-    return Path(unquote(found[1]))
+    return Path(unquote(match[1]))

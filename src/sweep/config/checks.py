@@ -1,4 +1,4 @@
-"""What a value may be, and which values contradict each other; needs neither a file nor torch."""
+"""Check the range of values and contradictions between them; needs neither a file nor torch."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def check_values(cfg: Composed, prefix: str = "") -> list[str]:
 
 
 def value_at(cfg: Config | SweepSettings, key: str) -> Any:
-    """The value of a dotted key such as `trainer.precision`."""
+    """Return the value of a dotted key such as `trainer.precision`."""
     node: Any = cfg
     for name in key.split("."):
         node = getattr(node, name)
@@ -235,14 +235,16 @@ def _check_data(data: DataConfig) -> list[str]:
 
 def _check_split(data: DataConfig) -> list[str]:
     held_out = ("validation_path", "test_path", "validation_split", "test_split")
-    own = [f"data.{key}={value!r}" for key in held_out if (value := getattr(data, key)) is not None]
+    declared = [
+        f"data.{key}={value!r}" for key in held_out if (value := getattr(data, key)) is not None
+    ]
     errors = []
-    if data.split_column is not None and own:
+    if data.split_column is not None and declared:
         errors.append(
-            f"data.split_column={data.split_column!r} and {', '.join(own)} both say which rows go"
-            " where. Set one of them."
+            f"data.split_column={data.split_column!r} and {', '.join(declared)} both say which rows"
+            " go where. Set one of them."
         )
-    if data.split_method == "random_split" and (own or data.split_column is not None):
+    if data.split_method == "random_split" and (declared or data.split_column is not None):
         errors.append(
             "data.split_method='random_split' has no effect on splits that the data declares."
             " Set data.split_method=stratified, or use one file without data.split_column."
@@ -296,7 +298,7 @@ def _check_features(cfg: Config) -> list[str]:
 
 
 def _check_parts(cfg: Config) -> list[str]:
-    """Patterns have to compile, and the one of the layers has to catch their index."""
+    """Complain about patterns that do not compile, and about one of layers without its index."""
     tables = {f"families.{name}": parts for name, parts in cfg.families.items()}
     return [
         message
@@ -312,9 +314,9 @@ def _check_pattern(key: str, pattern: str | None, groups: int | None) -> list[st
     if pattern is None:
         return []
     try:
-        found = re.compile(pattern).groups
+        group_count = re.compile(pattern).groups
     except re.error as error:
         return [f"{key}={pattern!r} is no regular expression: {error}. Correct it."]
-    if groups is not None and found != groups:
-        return [f"{key}={pattern!r} has {found} groups in (). It needs exactly {groups}."]
+    if groups is not None and group_count != groups:
+        return [f"{key}={pattern!r} has {group_count} groups in (). It needs exactly {groups}."]
     return []

@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class ComposedSweep:
-    """What the command line asks for: runs, and what holds for all of them together."""
+    """The runs that the command line asks for, and all that holds for them together."""
 
     jobs: list[Job]
     settings: SweepSettings
@@ -104,7 +104,7 @@ def compose_sweep(overrides: Sequence[str], config_dir: str | None = None) -> Co
 
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
-    """Per group, its options and what the first line of each file says about it."""
+    """Return the options of each group, with the first comment line of each file."""
     with initialized(config_dir):
         return {
             group: {name: _summary(group, name) for name in _names(group)}
@@ -145,20 +145,20 @@ def initialized(config_dir: str | None) -> Iterator[None]:
 
 
 def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Axes, Launch]:
-    """The axes of the command line, behind the sweep that the configuration itself asks for.
+    """Return the axes of the command line, behind the sweep that the configuration itself asks for.
 
     The launcher's keys are not among them: they say how runs are started, not what they compute.
     """
     groups = {group: partial(_choices, group) for group in (*GROUPS, LAUNCHER)}
     typed = parse(overrides, groups, _loader(), errors)
-    own = _launcher_overrides(typed, errors)
+    launcher_axes = _launcher_overrides(typed, errors)
     fixed = _fixed_groups(typed)
     try:
-        starter = [str(o.input_line) for o in own.get(LAUNCHER, [])]
+        starter = [str(o.input_line) for o in launcher_axes.get(LAUNCHER, [])]
         cfg = _compose([*fixed, *starter], return_hydra_config=True)
     except ConfigError as error:
         raise ConfigError(*errors, *error.messages) from None
-    launch = launchers.choose(cfg, own, errors)
+    launch = launchers.choose(cfg, launcher_axes, errors)
     params = cfg.hydra.sweeper.get("params") or {}
     with open_dict(cfg):
         del cfg["hydra"]
@@ -169,9 +169,11 @@ def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Ax
 
 def _launcher_overrides(typed: Axes, errors: list[str]) -> Axes:
     """Take those of the launcher out of the others; it is one for the whole sweep."""
-    own = {k: typed.pop(k) for k in list(typed) if k == LAUNCHER or k.startswith(LAUNCHER_KEYS)}
-    errors += [_sweep_wide(key, values) for key, values in own.items() if len(values) > 1]
-    return {key: values for key, values in own.items() if len(values) == 1}
+    launcher_axes = {
+        k: typed.pop(k) for k in list(typed) if k == LAUNCHER or k.startswith(LAUNCHER_KEYS)
+    }
+    errors += [_sweep_wide(key, values) for key, values in launcher_axes.items() if len(values) > 1]
+    return {key: values for key, values in launcher_axes.items() if len(values) == 1}
 
 
 def _fixed_groups(axes: Axes) -> tuple[str, ...]:
@@ -179,20 +181,20 @@ def _fixed_groups(axes: Axes) -> tuple[str, ...]:
 
 
 def _groups(line: Sequence[Override]) -> tuple[str, ...]:
-    """The choices of groups among overrides, in one order, to look them up in `bases`."""
-    found = {o.key_or_group: str(o.input_line) for o in line}
-    return tuple(found[group] for group in GROUPS if group in found)
+    """Return the choices of groups among overrides, in one order, to look them up in `bases`."""
+    choices = {o.key_or_group: str(o.input_line) for o in line}
+    return tuple(choices[group] for group in GROUPS if group in choices)
 
 
 def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
-    """The axes without those that the schema refuses, so that all others can be checked still."""
+    """Return the axes that the schema takes, so that all of those can be checked still."""
     accepted = {}
     for key, values in axes.items():
         if len(values) > 1 and key.partition(".")[0] in SWEEP_WIDE:
             errors.append(_sweep_wide(key, values))
             continue
-        own = values if key not in GROUPS else []
-        refused = [(value, reason) for value in own if (reason := _apply(scratch, value))]
+        settings = values if key not in GROUPS else []
+        refused = [(value, reason) for value in settings if (reason := _apply(scratch, value))]
         errors += [wrong_type(value, reason) for value, reason in refused]
         if not refused:
             accepted[key] = values
@@ -205,7 +207,7 @@ def _sweep_wide(key: str, values: Sequence[Override]) -> str:
 
 
 def _limit(axes: Axes, bases: Bases) -> int:
-    """How many runs the sweep may have, as typed or as the configuration says."""
+    """Return how many runs the sweep may have, as typed or as the configuration says."""
     base = next(iter(bases.values()))
     return int(axes["max_runs"][0].value() if "max_runs" in axes else cast(Any, base).max_runs)
 
@@ -238,7 +240,7 @@ def _jobs(
 
 
 def _settings_errors(settings: Sequence[SweepSettings]) -> list[str]:
-    """Options of groups, such as experiments, can set what has to be one for the whole sweep."""
+    """Return errors where an option of a group varies what has to be one for the whole sweep."""
     values = {
         key: list(dict.fromkeys(repr(value_at(each, key)) for each in settings))
         for key, kind in keys(SweepSettings).items()
@@ -335,23 +337,23 @@ def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictCo
 
 
 def _plain(error: BaseException) -> str:
-    """An error of Hydra or OmegaConf in one line, without their bookkeeping."""
+    """Return an error of Hydra or OmegaConf in one line, without their bookkeeping."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    kept = [line for line in lines if not line.startswith(("reference_", "object_type"))]
-    return " ".join(kept).rstrip(".")
+    message_lines = [line for line in lines if not line.startswith(("reference_", "object_type"))]
+    return " ".join(message_lines).rstrip(".")
 
 
 def _duplicate_errors(jobs: list[Job]) -> list[str]:
-    """Two YAML files that claim one strategy name would be merged in every table."""
+    """Return errors for YAML files that claim one name: every table would merge them."""
     owners: dict[str, set[str]] = {}
     for job in jobs:
         option = dict(text.split("=", 1) for text in job.overrides).get("freeze", "")
         owners.setdefault(job.cfg.freeze.name, set()).add(option)
     return [
-        f"freeze={','.join(sorted(found))}: these options share the name {name!r}."
+        f"freeze={','.join(sorted(choices))}: these options share the name {name!r}."
         " Give each strategy's YAML its own `name`."
-        for name, found in owners.items()
-        if len(found) > 1
+        for name, choices in owners.items()
+        if len(choices) > 1
     ]
 
 
@@ -368,7 +370,7 @@ def _names(group: str) -> list[str]:
 
 
 def _summary(group: str, name: str) -> str:
-    """First comment line of an option file that is not a Hydra directive."""
+    """Return the first comment line of an option file that is not a Hydra directive."""
     for source in _loader().get_sources():
         ours = source.scheme() == "file" or source.path == "sweep.conf"
         if ours and source.is_config(f"{group}/{name}"):

@@ -1,4 +1,4 @@
-"""What hangs on each setting of a run, said once, as metadata of the schema's fields.
+"""The consequences of each setting of a run, said once, as metadata of the schema's fields.
 
 A group says it for its keys; a key that differs from its group says what it adds or lacks. Which
 runs are the same, which configurations differ, and what can be shared all follow from here.
@@ -13,7 +13,7 @@ from typing import Any, cast, get_type_hints
 
 
 class Decides(Flag):
-    """What the value of a setting decides."""
+    """The kinds of consequence that the value of a setting has."""
 
     NOTHING = 0
     RESULT = auto()

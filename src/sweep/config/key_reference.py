@@ -33,12 +33,12 @@ class Key:
 
 
 def text() -> str:
-    """The whole reference."""
+    """Return the whole reference."""
     return "\n".join([INTRODUCTION, "", *(line for key in rows() for line in _lines(key))])
 
 
 def rows(node: type = schema.Composed, prefix: str = "") -> Iterator[Key]:
-    """All keys in the order of the schema; groups are not among them, their keys are."""
+    """Yield all keys in the order of the schema; groups are not among them, their keys are."""
     below = _docstrings()
     meanings = {k: v for each in node.__mro__ for k, v in below.get(each.__name__, {}).items()}
     kinds = get_type_hints(node)
@@ -66,7 +66,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def _docstrings() -> dict[str, dict[str, str]]:
-    """Per dataclass of the schema, the text under each field, on one line."""
+    """Return the text under each field, on one line, per dataclass of the schema."""
     tree = ast.parse(inspect.getsource(schema))
     return {
         node.name: {

@@ -46,7 +46,7 @@ def choose(
     typed: dict[str, list[Override]],
     errors: list[str],
 ) -> Launch:
-    """The launcher that a composed configuration names, after a look whether it can be made.
+    """Return the launcher that a composed configuration names, if it can be made.
 
     Args:
         cfg: With Hydra's own node; takes the launcher's keys.
@@ -73,7 +73,7 @@ def choose(
 
 
 def _several_processes(node: DictConfig) -> list[str]:
-    """A run is one process; submitit would start the same one several times."""
+    """Complain about several processes per run: submitit would start the same run in each."""
     return [
         f"{LAUNCHER_KEYS}{key}={node.get(key)} would start every run that often, and a run is one"
         f" process on one device. Set {LAUNCHER_KEYS}{key}=1."
@@ -84,8 +84,8 @@ def _several_processes(node: DictConfig) -> list[str]:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
-    told = " ".join(line for line in lines if line and not line.startswith("full_key:"))
-    return told.rstrip(".") or type(error).__name__
+    message = " ".join(line for line in lines if line and not line.startswith("full_key:"))
+    return message.rstrip(".") or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _set(node: DictConfig, override: Override, name: str) -> str:
 
 
 def check(launch: Launch, settings: SweepSettings) -> list[str]:
-    """What of a sweep's settings a launcher that is not ours would silently leave undone."""
+    """Complain about settings of a sweep that a launcher of Hydra's would silently ignore."""
     if launch.is_local:
         return []
     asked = {

@@ -1,4 +1,4 @@
-"""What `optimizer.optim_args` may say: transformers drops every name that it does not look for."""
+"""Check `optimizer.optim_args`: transformers drops every name that it does not look for."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _problem(name: str, value: str, names: dict[str, tuple[Callable[[str], bool]
 
 
 def _nesterov_problem(given: dict[str, str]) -> str:
-    """What torch raises when the optimizer is made."""
+    """Return the error that torch raises when the optimizer is made."""
     if float(given.get("momentum", 0)) > 0 and float(given.get("dampening", 0)) == 0:
         return ""
     return f"{KEY}: nesterov needs a momentum above 0, and no dampening. Set momentum=0.9."

@@ -1,4 +1,4 @@
-"""What is typed on the command line -> parsed overrides, with every mistake put in words."""
+"""Command line -> parsed overrides, with every mistake put in words."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def parse(
         The last word counts when a key is given twice.
     """
     parser, most = OverridesParser.create(config_loader=loader), _typed_limit(texts)
-    found: dict[str, list[Override]] = {}
+    parsed: dict[str, list[Override]] = {}
     for text in texts:
         try:
             override = _parse_one(text, parser)
@@ -70,8 +70,8 @@ def parse(
         ]
         errors += unknown
         if not unknown:
-            found[key] = values
-    return found
+            parsed[key] = values
+    return parsed
 
 
 def _parse_one(text: str, parser: OverridesParser) -> Override:
@@ -102,13 +102,13 @@ def _quote(text: str) -> str | None:
 
 
 def value_of(override: Override) -> str:
-    """The value as it would be typed, without quotes."""
+    """Return the value as it would be typed, without quotes."""
     value = override.value()
     return value if isinstance(value, str) else str(override.get_value_element_as_str())
 
 
 def wrong_type(override: Override, reason: str) -> str:
-    """The message for a value that the schema does not take."""
+    """Return the message for a value that the schema does not take."""
     typed, kind = override.input_line, schema.keys().get(override.key_or_group)
     if kind is None:
         return f"{typed} is not accepted: {reason}."
@@ -116,26 +116,26 @@ def wrong_type(override: Override, reason: str) -> str:
 
 
 def too_many(what: str, limit: int) -> str:
-    """The message for more runs than a sweep may have."""
+    """Return the message for more runs than a sweep may have."""
     return (
         f"{what} more than max_runs={limit}. Take fewer values, or set max_runs to what you mean."
     )
 
 
 def _typed_limit(texts: Sequence[str]) -> int:
-    """`max_runs` as typed, which is known before any other value is enumerated."""
-    found = [text.partition("=")[2] for text in texts if text.startswith("max_runs=")]
-    return int(found[-1]) if found and found[-1].isdecimal() else schema.SweepSettings.max_runs
+    """Return `max_runs` as typed, which is known before any other value is enumerated."""
+    limits = [text.partition("=")[2] for text in texts if text.startswith("max_runs=")]
+    return int(limits[-1]) if limits and limits[-1].isdecimal() else schema.SweepSettings.max_runs
 
 
 def _length(values: RangeSweep) -> float:
-    """How many numbers a range has, without counting them."""
+    """Count the numbers of a range without enumerating them."""
     start, stop = (float(edge or 0) for edge in (values.start, values.stop))
     return max(0.0, (stop - start) / values.step) if values.step else inf
 
 
 def _expand(override: Override, parser: OverridesParser, most: int) -> list[Override]:
-    """One override per value of a sweep, without repetitions."""
+    """Return one override per value of a sweep, without repetitions."""
     if not override.is_sweep_override():
         return [override]
     if not override.is_discrete_sweep():
@@ -149,7 +149,7 @@ def _expand(override: Override, parser: OverridesParser, most: int) -> list[Over
 
 
 def _problem(override: Override, groups: Groups) -> str:
-    """What is wrong with a key, or an empty string."""
+    """Say what is wrong with a key; an empty string if nothing is."""
     key, known = override.key_or_group, schema.keys()
     if not key:
         return _unreadable(str(override.input_line), "there is no key")
@@ -210,7 +210,7 @@ def _did_you_mean(word: str, candidates: Sequence[str]) -> str:
 
 
 def in_words(kind: Any) -> str:
-    """A type of the schema as people say it."""
+    """Return a type of the schema as people say it."""
     if isinstance(kind, UnionType):
         return " or ".join(in_words(k) for k in get_args(kind))
     if get_origin(kind) is list:

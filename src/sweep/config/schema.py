@@ -27,7 +27,7 @@ _NO_RATE = Decides.FROZEN_STATES | Decides.FIT | Decides.COST
 
 
 class ConfigError(Exception):
-    """What the user has to change, one message per mistake; shown without a traceback."""
+    """Mistakes for the user to correct, one message each; shown without a traceback."""
 
     def __init__(self, *messages: str) -> None:
         self.messages = tuple(dict.fromkeys(masked(message) for message in messages))
@@ -39,7 +39,7 @@ class ConfigError(Exception):
 
 @dataclass
 class DataConfig:
-    """Where the labelled texts come from and how they are split."""
+    """The source of the labelled texts, and the way they are split."""
 
     name: str = name_only(MISSING)
     """Name in tables."""
@@ -235,7 +235,7 @@ class TrainerConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where runs are recorded."""
+    """The store that runs are recorded in."""
 
     enabled: bool = True
     """Record runs in MLflow; tracking=none switches it off."""
@@ -249,7 +249,7 @@ class TrackingConfig:
 
 @dataclass
 class CompareConfig:
-    """How finished runs are judged; one for the whole sweep, and no part of a run."""
+    """The rules for judging finished runs; one for the whole sweep, and no part of a run."""
 
     metric: str = "accuracy"
     """What is compared first, and what the recommendation looks at: accuracy or f1."""
@@ -267,7 +267,7 @@ class CompareConfig:
 
 @dataclass
 class ReportConfig:
-    """What the report looks like; one for the whole sweep, and no part of a run."""
+    """The look of the report; one for the whole sweep, and no part of a run."""
 
     language: str = "en"
     """`en` or `ko`."""
@@ -277,7 +277,7 @@ class ReportConfig:
 
 @dataclass
 class SweepSettings:
-    """How a sweep is run, judged and shown: one value per sweep, and no part of a run."""
+    """Settings for running, judging and showing a sweep: one value per sweep, no part of a run."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
@@ -331,22 +331,22 @@ class Composed(SweepSettings, Config):
 
     def sweep(self) -> SweepSettings:
         """Return what holds for the whole sweep."""
-        own = {each.name: getattr(self, each.name) for each in fields(SweepSettings)}
-        return SweepSettings(**own)
+        settings = {each.name: getattr(self, each.name) for each in fields(SweepSettings)}
+        return SweepSettings(**settings)
 
 
 def keys(node: type = Composed, prefix: str = "") -> dict[str, Any]:
-    """All dotted keys of the schema, groups included, with their types."""
-    found = {}
+    """Return all dotted keys of the schema, groups included, with their types."""
+    key_types = {}
     for name, kind in get_type_hints(node).items():
-        found[prefix + name] = kind
+        key_types[prefix + name] = kind
         if dataclasses.is_dataclass(kind):
-            found |= keys(cast(type, kind), f"{prefix}{name}.")
-    return found
+            key_types |= keys(cast(type, kind), f"{prefix}{name}.")
+    return key_types
 
 
 def _by_strategy(name: str, table: Mapping[str, Any]) -> Any:
-    """Resolver `${by_strategy:${freeze.name},{none:1,attention:2}}`: one value per strategy."""
+    """Resolve `${by_strategy:${freeze.name},{none:1,attention:2}}` to the strategy's value."""
     if name not in table:
         raise ConfigError(
             f"the experiment has one for {', '.join(sorted(table))}, but not for freeze={name!r}"

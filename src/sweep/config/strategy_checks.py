@@ -1,4 +1,4 @@
-"""What a strategy may ask for, and which of its settings contradict each other.
+"""Check the settings of a strategy, and contradictions between them.
 
 A part of `checks`, so it needs neither a model nor torch.
 """
@@ -36,14 +36,14 @@ def _choose(names: object) -> str:
 
 
 def _given(strategy: FreezeConfig) -> dict[str, object]:
-    """Settings that differ from what the schema has."""
+    """Return the settings that differ from what the schema has."""
     empty = FreezeConfig()
     values = {field.name: getattr(strategy, field.name) for field in fields(strategy)}
     return {key: value for key, value in values.items() if value != getattr(empty, key)}
 
 
 def _check_adapter(strategy: FreezeConfig) -> list[str]:
-    given, own = _given(strategy), ADAPTERS.get(strategy.adapter or "", ())
+    given, allowed = _given(strategy), ADAPTERS.get(strategy.adapter or "", ())
     settings = dict.fromkeys(key for keys in ADAPTERS.values() for key in keys)
     if strategy.adapter is None:
         reason = f"the strategy {strategy.name!r} has no adapter. Use a strategy such as lora."
@@ -52,13 +52,13 @@ def _check_adapter(strategy: FreezeConfig) -> list[str]:
     errors = [
         f"freeze.{key}={given[key]!r} has no effect: {reason}"
         for key in settings
-        if key in given and key not in own
+        if key in given and key not in allowed
     ]
     errors += [
         f"freeze.{key} is missing: {strategy.adapter} needs it. Set freeze.{key}, for example"
         f" freeze.{key}={example}."
         for key, example in zip(REQUIRED, ("[attention,feed_forward]", "8"), strict=True)
-        if key in own and key not in given
+        if key in allowed and key not in given
     ]
     if strategy.adapter is not None:
         errors += [

@@ -1,4 +1,4 @@
-"""What a YAML file of --config-dir may hold: settings, and nothing that runs code or has no end.
+"""Check YAML files of --config-dir: they hold settings, nothing that runs code or has no end.
 
 Hydra makes objects of what its own node names in `_target_`, so that node is not an option's to
 set. Files are looked at one by one as Hydra loads them, before it reads them.
@@ -128,16 +128,16 @@ def _hydra_problem(content: dict[Any, Any]) -> str:
 
 
 def _targets(node: Any, path: str = "") -> Iterator[str]:
-    """Dotted keys that name a class or function, at whatever depth."""
+    """Yield the dotted keys that name a class or function, at whatever depth."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
-        here = f"{path}.{key}" if path else str(key)
+        dotted_key = f"{path}.{key}" if path else str(key)
         if key == TARGET:
-            yield here
+            yield dotted_key
         if isinstance(value, dict | list):
-            yield from _targets(value, here)
+            yield from _targets(value, dotted_key)
 
 
 def nested_targets(node: Any) -> list[str]:
-    """Those of a launcher's composed configuration but for its own."""
+    """Return the dotted keys that name a class in a launcher's configuration, but its own."""
     return [key for key in _targets(node) if key != TARGET]

@@ -92,7 +92,7 @@ def _as_text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Containers and bytes of any library as Python's own."""
+    """Return containers and bytes of any library as Python's own."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (bytearray, memoryview)):
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unwrap(values: Sequence[Any]) -> Sequence[Any]:
-    """Single labels out of their lists, if no list holds more than one."""
+    """Take single labels out of their lists, if no list holds more than one."""
     if not any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
         return values
     cells = [_plain(value) for value in values]

@@ -63,7 +63,7 @@ def clean(rows: pd.DataFrame, cfg: DataConfig) -> tuple[pd.DataFrame, pd.Series]
 
 
 def counted(counts: Mapping[str, int]) -> tuple[Remark, ...]:
-    """Counts by the key of their note, as a note says them."""
+    """Return one remark per count; the key of a count is that of its note."""
     return tuple(Remark(f"note.{what}", {"n": f"{n:,}"}) for what, n in counts.items())
 
 

@@ -24,7 +24,7 @@ class Padding:
 
     @classmethod
     def of(cls, tokenizer: Any, length: int | None) -> Padding:
-        """As the tokenizer pads."""
+        """Return the padding of a tokenizer."""
         fill = {
             "input_ids": tokenizer.pad_token_id,
             "token_type_ids": tokenizer.pad_token_type_id,
@@ -33,7 +33,7 @@ class Padding:
         return cls(fill, tokenizer.padding_side == "left", length)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Tensors of shape (texts, tokens), `labels` and `row` of shape (texts,)."""
+        """Return tensors of shape (texts, tokens), `labels` and `row` of shape (texts,)."""
         import torch
 
         width = self.length or max(len(example["input_ids"]) for example in examples)

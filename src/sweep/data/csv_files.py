@@ -37,7 +37,7 @@ _SEP_LINE = re.compile(r'"?sep=(\\t|.)"?[,;\t|]*[\r\n]*', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a file is written."""
+    """The format of a file."""
 
     separator: str
     header: list[str]
@@ -88,7 +88,7 @@ def separator_hint(header: str, used: str = "") -> str:
 
 
 def advice(file: DataFile, cfg: DataConfig) -> str:
-    """What to do about a file that cannot be read."""
+    """Say how to correct a file that cannot be read."""
     layout = _layout(file, cfg, ())
     with _body(file, cfg, layout) as stream:
         hint = separator_hint(next(stream, ""), layout.separator)
@@ -99,18 +99,18 @@ def _layout(file: DataFile, cfg: DataConfig, columns: Sequence[str]) -> _Layout:
     with file.text(cfg) as stream:
         head = stream.read(HEAD)
     first, *rest = re.split("(?<=\n)|(?<=\r)(?!\n)", head, maxsplit=1)
-    found = _SEP_LINE.fullmatch(first)
-    if found:
+    sep_line = _SEP_LINE.fullmatch(first)
+    if sep_line:
         head = "".join(rest)
     dialect = QUOTING[cfg.quoting]
-    typed = cfg.separator or (found and found[1])
+    typed = cfg.separator or (sep_line and sep_line[1])
     if typed:
         separator = {r"\t": "\t"}.get(typed, typed)
     else:
         separator = _sniff(head, "," if file.kind == ".csv" else "\t", columns, dialect)
     if cfg.quoting != "none" and _has_blanks_before_quotes(head, separator):
         dialect = dialect | {"skipinitialspace": True}
-    return _Layout(separator, _header(head, separator, dialect), int(bool(found)), dialect)
+    return _Layout(separator, _header(head, separator, dialect), int(bool(sep_line)), dialect)
 
 
 def _has_blanks_before_quotes(head: str, separator: str) -> bool:
@@ -120,7 +120,7 @@ def _has_blanks_before_quotes(head: str, separator: str) -> bool:
 
 
 def _sniff(head: str, usual: str, columns: Sequence[str], dialect: dict[str, Any]) -> str:
-    """The separator that makes the columns of the header; where it says nothing, the usual one."""
+    """Return the separator that makes the columns of the header, else the usual one."""
     headers = {s: _header(head, s, dialect) for s in dict.fromkeys((usual, *SEPARATORS))}
     fitting = [s for s, header in headers.items() if set(columns) <= set(header)]
     if columns and fitting:
@@ -139,7 +139,7 @@ def _header(head: str, separator: str, dialect: dict[str, Any]) -> list[str]:
 
 
 def _body(file: DataFile, cfg: DataConfig, layout: _Layout) -> TextIO:
-    """The file from its header on."""
+    """Open the file from its header on."""
     stream = file.text(cfg)
     for _ in range(layout.skipped):
         stream.readline()
@@ -148,7 +148,7 @@ def _body(file: DataFile, cfg: DataConfig, layout: _Layout) -> TextIO:
 
 @dataclass
 class _Look:
-    """What a pass over the records by CSV's rules shows."""
+    """The findings of a pass over the records by CSV's rules."""
 
     broken: int | None = None
     """Line in which a record breaks the rules."""
@@ -219,7 +219,7 @@ def _look(stream: TextIO, cfg: DataConfig, layout: _Layout) -> _Look:
 def _suspect(
     end: int, lines: Sequence[str], label: int, layout: _Layout
 ) -> Iterator[tuple[int, list[str]]]:
-    """The labels of those lines of a record that would be rows by themselves, if there are two."""
+    """Yield the labels of two or more lines of a record that would be rows by themselves."""
     cells = (line.rstrip("\r\n").split(layout.separator) for line in lines)
     labels = [row[label].strip('"') for row in cells if len(row) == len(layout.header)]
     if len(labels) > 1:

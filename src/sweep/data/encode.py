@@ -40,7 +40,7 @@ class Tokens:
 def encode_splits(
     splits: Splits, tokenizer: Any, cfg: Config, folder: Path | None = None
 ) -> Tokens:
-    """Token ids of every split, from the cache if they are there; held-out ones by length.
+    """Return the token ids of every split, cached if possible; held-out ones by length.
 
     A cache that cannot be written costs time only, and is told in a note.
 
@@ -64,12 +64,12 @@ def encode_splits(
 
     started = time.perf_counter()
     try:
-        found = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
+        entry = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
     except cache.CacheError as error:
         encoded = _arrange(_tokenize(splits, tokenizer, cfg), splits, cfg)
         note = Remark("note.tokens", {"reason": str(error)})
         return Tokens(encoded, key, time.perf_counter() - started, [note])
-    return Tokens(_arrange(found.arrays, splits, cfg), key, found.built_s, [])
+    return Tokens(_arrange(entry.arrays, splits, cfg), key, entry.built_s, [])
 
 
 def _tokenize(splits: Splits, tokenizer: Any, cfg: Config) -> dict[str, Any]:
@@ -86,8 +86,10 @@ def _arrange(arrays: cache.Arrays, splits: Splits, cfg: Config) -> dict[str, Enc
     encoded: dict[str, Encoded] = {}
     first = 0
     for name in NAMES:
-        own = {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
-        part = arrange(own, getattr(splits, name), cfg.data, by_length=name != "train")
+        columns = {
+            k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")
+        }
+        part = arrange(columns, getattr(splits, name), cfg.data, by_length=name != "train")
         encoded[name] = replace(part, first=first)
         first += len(part)
     return encoded
@@ -141,7 +143,7 @@ def encode(split: Split, tokenizer: Any, cfg: DataConfig, by_length: bool) -> En
 
 
 def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
-    """Columns of token ids, cut at `max_length`; `lengths` and `kept` count before and after."""
+    """Cut token ids at `max_length`, in columns; `lengths` and `kept` count before and after."""
     if not texts:
         return dict.fromkeys(_COUNTS, np.zeros(0, np.int32))
     encoded = tokenizer(texts)
@@ -153,15 +155,15 @@ def tokenize(texts: list[str], tokenizer: Any, max_length: int) -> dict[str, np.
             for i, value in zip(long, values, strict=True):
                 encoded[key][i] = value
     columns = {name: np.array([*chain(*ids)], np.int32) for name, ids in encoded.items()}
-    kept = [len(ids) for ids in encoded["input_ids"]]
-    counts = zip(_COUNTS, (lengths, kept), strict=True)
+    cut_lengths = [len(ids) for ids in encoded["input_ids"]]
+    counts = zip(_COUNTS, (lengths, cut_lengths), strict=True)
     return columns | {name: np.array(values, np.int32) for name, values in counts}
 
 
 def arrange(
     arrays: Mapping[str, np.ndarray], split: Split, cfg: DataConfig, by_length: bool
 ) -> Encoded:
-    """What `tokenize` gave for a split, in the order in which it is read; see `encode`."""
+    """Return a split that `tokenize` made, in the order in which it is read; see `encode`."""
     lengths = arrays["lengths"]
     rows = np.arange(len(split))
     return Encoded(

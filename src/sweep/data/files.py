@@ -81,7 +81,7 @@ def open_file(path: Path, where: str) -> DataFile:
 
 
 def _packing(path: Path, where: str) -> str | None:
-    """How a file is packed; None where it is not."""
+    """Return the packing of a file; None where it is not packed."""
     if path.is_dir():
         raise ConfigError(f"{where} is a folder. Name one file.")
     try:
@@ -101,7 +101,7 @@ def _packing(path: Path, where: str) -> str | None:
 
 
 def _unpack(path: Path, packing: str, where: str) -> tuple[str, bytes]:
-    """The name inside the archive, empty where it has none, and the content."""
+    """Return the name inside the archive, empty where it has none, and the content."""
     try:
         if packing == ".zip":
             return _unpack_zip(path, where)
@@ -149,7 +149,7 @@ def _unpack_zip(path: Path, where: str) -> tuple[str, bytes]:
 
 
 def _read(stream: IO[bytes], where: str) -> bytes:
-    """All of a stream, unless it is larger than memory."""
+    """Read all of a stream, unless it is larger than memory."""
     limit, content = memory_left(), bytearray()
     while block := stream.read(2**20):
         content += block

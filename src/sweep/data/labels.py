@@ -74,7 +74,7 @@ def classes(
 
 
 def _as_listed(names: list[str], present: list[str], source: str) -> dict[str, str]:
-    """Labels -> listed names: the same, or the one that differs in case or width alone."""
+    """Map labels to listed names: the same, or the one that differs in case or width alone."""
     exact = {spelling(name): name for name in names}
     alike = {_folded(name): name for name in names}
     listed = {

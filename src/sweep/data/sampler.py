@@ -1,4 +1,4 @@
-"""In which order a training sees its texts: drawn anew in each epoch, from the seed alone.
+"""The order in which a training sees its texts: drawn in each epoch, from the seed alone.
 
 The Trainer's own samplers draw from the random state that training has left behind, so that a
 training which goes on in the middle of its second epoch would see other batches.

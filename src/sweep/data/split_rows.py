@@ -24,7 +24,7 @@ def names(column: pd.Series) -> pd.Series:
 
 
 def given(cfg: DataConfig) -> dict[str, str]:
-    """Per split, the key that gives it."""
+    """Return the key that gives each split."""
     if cfg.split_column is not None:
         return dict.fromkeys(NAMES, f"data.split_column={cfg.split_column!r}")
     keys = ("path", "validation_path", "test_path")
@@ -78,7 +78,7 @@ def split(
 
 
 def _cut_off(rows: pd.DataFrame, cfg: DataConfig, names: tuple[str, ...]) -> Parts:
-    """Held-out splits first, so that another train_size leaves them as they are."""
+    """Cut held-out splits off first, so that another train_size leaves them as they are."""
     sizes = {"test": cfg.test_size, "validation": cfg.validation_size}
     parts, rest = {}, rows
     for name in names:
@@ -87,7 +87,7 @@ def _cut_off(rows: pd.DataFrame, cfg: DataConfig, names: tuple[str, ...]) -> Par
 
 
 def _given_splits(rows: pd.DataFrame, cfg: DataConfig) -> Parts:
-    """Splits that the data itself declares; what it does not declare is cut from train."""
+    """Return the splits that the data declares; others are cut from train."""
     unknown = sorted(set(rows["split"].unique()) - set(NAMES))
     if unknown:
         raise ConfigError(
@@ -105,7 +105,7 @@ def _given_splits(rows: pd.DataFrame, cfg: DataConfig) -> Parts:
 
 
 def _random_split(rows: pd.DataFrame, cfg: DataConfig) -> Parts:
-    """`torch.utils.data.random_split(rows, [v, 1 - v])` with its own generator, as notebooks do."""
+    """Split as `torch.utils.data.random_split(rows, [v, 1 - v])` in notebooks does."""
     import torch
 
     size, total = cfg.validation_size, len(rows)
@@ -139,19 +139,19 @@ def _take(
 
 
 def _stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Random order whose every beginning has the classes in their overall proportions.
+    """Return a random order whose every beginning has the classes in their overall proportions.
 
     Each class comes at least once among the first rows, and a smaller sample is part of a larger
     one. The rows of a class, shuffled, are spread evenly over the order.
     """
     random = np.random.RandomState(seed)  # unlike Generator's, its stream never changes
     shuffled = random.permutation(len(labels))
-    place = np.empty(len(labels))
+    position = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-        place[members[0]] = 0
-    return shuffled[np.argsort(place[shuffled], kind="stable")]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+        position[members[0]] = 0
+    return shuffled[np.argsort(position[shuffled], kind="stable")]
 
 
 def _subset(train: pd.DataFrame, cfg: DataConfig, total: int) -> pd.DataFrame:

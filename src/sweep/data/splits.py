@@ -91,7 +91,7 @@ def load_splits(cfg: DataConfig) -> Splits:
 def _note(
     cfg: DataConfig, parts: split_rows.Parts, dropped: Counter[str], available: int, classes: int
 ) -> Remark:
-    """One line on what is trained and tested on, and what is not."""
+    """Return one line on the texts that are trained and tested on, and those that are not."""
     sizes = {name: len(part) for name, part in parts.items()}
     unused = available - sum(sizes.values())
     left = Remark("note.left", {"unused": f"{unused:,}", "size": cfg.train_size})

@@ -41,20 +41,22 @@ def read(cfg: DataConfig) -> Table:
 
 
 def sources(cfg: DataConfig) -> dict[str, tuple[str, dict[str, str | None]]]:
-    """Per split, the type and the fields of its source as `mlflow.data` knows them.
+    """Return type and fields of each split's source, as `mlflow.data` knows them.
 
     A split without a source of its own is made from that of train.
     """
     wanted = _wanted(cfg)
-    own = {split: source or wanted["train"] for split, source in wanted.items()}
+    split_sources = {split: source or wanted["train"] for split, source in wanted.items()}
     if cfg.dataset is None:
-        return {split: ("local", {"uri": path}) for split, path in own.items()}
+        return {split: ("local", {"uri": path}) for split, path in split_sources.items()}
     hub = {"path": cfg.dataset, "config_name": cfg.configuration, "revision": cfg.revision}
-    return {split: ("hugging_face", {**hub, "split": name}) for split, name in own.items()}
+    return {
+        split: ("hugging_face", {**hub, "split": name}) for split, name in split_sources.items()
+    }
 
 
 def _wanted(cfg: DataConfig) -> dict[str, str | None]:
-    """Per split, the file or the split of a dataset that it is to be read from."""
+    """Return the file or the split of a dataset that each split is to be read from."""
     if cfg.dataset is None:
         return {"train": cfg.path, "validation": cfg.validation_path, "test": cfg.test_path}
     return {
@@ -65,7 +67,7 @@ def _wanted(cfg: DataConfig) -> dict[str, str | None]:
 
 
 def shorten(values: Iterable[object], most: int = 5) -> str:
-    """The first values, quoted, for an error message."""
+    """Quote the first values for an error message."""
     shown = [repr(str(value)) for value in values]
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "") if shown else "none"
 
@@ -80,7 +82,7 @@ Reader = Callable[[str, str, DataConfig], tuple[pd.DataFrame, list[str] | None, 
 
 
 def _read_each(wanted: dict[str, str | None], cfg: DataConfig, reader: Reader) -> Table:
-    """One table per split that has a source of its own, under each other."""
+    """Read one table per split that has a source of its own, and put them under each other."""
     sources = {split: source for split, source in wanted.items() if source is not None}
     tables: list[pd.DataFrame] = []
     errors: list[str] = []
@@ -125,7 +127,7 @@ def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, where: str) -> pd.DataFr
 
 
 def _columns(cfg: DataConfig) -> dict[str, str]:
-    """Names of the columns that are needed, by the key that says them."""
+    """Return the names of the columns that are needed, by the key that says them."""
     columns = {
         "data.text_column": cfg.text_column,
         "data.label_column": cfg.label_column,

@@ -1,4 +1,4 @@
-"""Which trainings share a machine: their times say little, and are marked.
+"""Detect trainings that share a machine: their times say little, and are marked.
 
 Every training of this user keeps a locked file in one folder per device for as long as it lives;
 whoever comes while others are there marks them and itself. All trainings on a CPU share its caches
@@ -58,12 +58,12 @@ def present(device: str, root: Path | None = None) -> Iterator[Presence]:
 
 
 def device_lock(number: int) -> FileLock:
-    """Held by the sweep that uses a GPU, among all sweeps of this user on this machine."""
+    """Return the lock held by the sweep that uses a GPU, among all of this user on this machine."""
     return FileLock(shared_folder() / f"cuda{number}.lock")
 
 
 def shared_folder() -> Path:
-    """Where all processes of this user on this machine look, and nobody else can put anything.
+    """Return the folder that all processes of this user on this machine share, and nobody else.
 
     Raises:
         ConfigError: Somebody else has made it, or can write to it.
@@ -96,11 +96,11 @@ def _made(folder: Path) -> Path:
 def _is_private(folder: Path) -> bool:
     """Whether it is a folder, no link to one, and its owner, who is this user, alone can write."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not others_write
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not others_write
 
 
 def _is_held(path: Path) -> bool:

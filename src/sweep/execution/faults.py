@@ -1,4 +1,4 @@
-"""Why a run failed, and whether another try can help."""
+"""Find out why a run failed, and if another try can help."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", 
 
 
 def cause_of(error: BaseException) -> str:
-    """MEMORY, PASSING or OTHER, from an exception or what caused it."""
+    """Return MEMORY, PASSING or OTHER, from an exception or what caused it."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -68,7 +68,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def kills_for_memory(root: Path = Path("/")) -> int:
-    """How many processes the kernel has killed for want of memory.
+    """Count the processes that the kernel has killed for want of memory.
 
     In this control group where groups are counted (version 1 or 2), else on this machine.
 
@@ -84,7 +84,7 @@ def kills_for_memory(root: Path = Path("/")) -> int:
 
 
 def _counters(root: Path) -> Iterator[Path]:
-    """The files that may have the count, the most specific first."""
+    """Yield the files that may have the count, the most specific first."""
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
             _, controllers, group = line.split(":", 2)
@@ -96,7 +96,7 @@ def _counters(root: Path) -> Iterator[Path]:
 
 
 def death(code: int | None, starved: bool = False) -> Remark:
-    """How a process ended that left no word, perhaps for want of memory."""
+    """Describe the end of a process that left no word, perhaps for want of memory."""
     if code is not None and code < 0:
         values = {"signal": signal.Signals(-code).name}
         return Remark("end.starved" if starved else "end.killed", values)
@@ -104,7 +104,7 @@ def death(code: int | None, starved: bool = False) -> Remark:
 
 
 def smaller(cfg: Config) -> Config | None:
-    """The same effective batch in smaller pieces, or None when the pieces are single texts."""
+    """Return the same effective batch in smaller pieces; None when the pieces are single texts."""
     size = cfg.trainer.per_device_train_batch_size
     factor = next((n for n in range(2, size + 1) if size % n == 0), None)
     if factor is None:

@@ -35,7 +35,7 @@ from sweep.runs.record import Record, RunSpec
 
 @dataclass
 class Task:
-    """What a launcher calls, perhaps in another process or on another host: `task(cfg)` does a run.
+    """The callable for a launcher, perhaps on another host: `task(cfg)` does a run.
 
     Which one, Hydra's `job.num` says: its place in `specs`.
     """
@@ -68,7 +68,7 @@ class Task:
 
 
 def _elsewhere(spec: RunSpec) -> Execution:
-    """What does a single run on the machine where this is called."""
+    """Return the means for a single run on the machine where this is called."""
     context = forkserver.start()
     gpus = 0
     if spec.cfg.trainer.device != "cpu":
@@ -132,7 +132,7 @@ def _from_returns(task: Task, returns: Sequence[JobReturn]) -> dict[int, Record]
 
 
 def _left(spec: RunSpec, reason: str) -> Record | None:
-    """The record of a run whose launcher has lost it; None while it is at work all the same."""
+    """Return the record of a run that its launcher has lost; None while it is still at work."""
     record = best_try(spec.folder)
     if record is not None and record.status == "FINISHED":
         return record
@@ -142,7 +142,7 @@ def _left(spec: RunSpec, reason: str) -> Record | None:
 def _from_folders(
     specs: dict[int, RunSpec], before: dict[int, Record | None]
 ) -> tuple[dict[int, Record], int]:
-    """What runs have written down whose launcher did not come back.
+    """Read what runs have written down whose launcher did not come back.
 
     Args:
         specs: By the index of the run in its sweep.

@@ -41,7 +41,7 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Pr
     unique = dict(zip(kinds, configs, strict=True))
     process, connection = start(context, preflight_worker, list(unique.values()))
     try:
-        found: Preflight = connection.recv()
+        preflight: Preflight = connection.recv()
     except EOFError:
         process.join()
         raise ConfigError(
@@ -50,10 +50,10 @@ def preflight_all(context: Context, configs: Sequence[tuple[Config, int]]) -> Pr
         ) from None
     finally:
         end(process, connection)
-    if found.errors:
-        raise ConfigError(*found.errors)
-    sizes = dict(zip(unique, found.sizes, strict=True))
-    return replace(found, sizes=[sizes[kind] for kind in kinds])
+    if preflight.errors:
+        raise ConfigError(*preflight.errors)
+    sizes = dict(zip(unique, preflight.sizes, strict=True))
+    return replace(preflight, sizes=[sizes[kind] for kind in kinds])
 
 
 def start(context: Context, worker: Callable[..., None], argument: Any) -> tuple[Any, Connection]:
@@ -85,7 +85,7 @@ def _start(context: Context, worker: Callable[..., None], argument: Any) -> tupl
 
 
 def _born(pid: int | None) -> float:
-    """When a process was made, by its own machine's count; 0 when it is over already."""
+    """Return the time a process was made, by its machine's count; 0 when it is over already."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
@@ -114,13 +114,13 @@ def ask_to_stop(process: Any) -> None:
 def _signal(process: Any, number: signal.Signals) -> None:
     """Signal a process, but not another one that has got its number since."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        found = psutil.Process(process.pid)
-        if found.create_time() == process.born:
-            found.send_signal(number)
+        candidate = psutil.Process(process.pid)
+        if candidate.create_time() == process.born:
+            candidate.send_signal(number)
 
 
 def _in_world(folder: str, store: str | None, worker: Callable[..., None], *arguments: Any) -> None:
-    """Relative paths and addresses mean the same as in the parent, which may have moved since."""
+    """Keep relative paths and addresses as in the parent, which may have moved since."""
     os.chdir(folder)
     if store is not None:
         os.environ[address.VARIABLE] = store

@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live view on a terminal, plain lines elsewhere."""
+"""Show a running sweep: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class View(Protocol):
     """Told about every run, by its index among all runs of the sweep; several run at a time."""
 
     def start(self, index: int, name: str) -> None:
-        """A run begins."""
+        """Show that a run begins."""
 
     def wait(self, index: int, name: str) -> None:
-        """Another sweep trains the same run."""
+        """Show that another sweep trains the same run."""
 
     def step(self, index: int, metrics: dict[str, float], step: int, steps: int) -> None:
-        """A run has come to an optimizer step."""
+        """Show that a run has come to an optimizer step."""
 
     def retry(self, index: int, name: str, why: str) -> None:
-        """A run failed and will be tried again."""
+        """Show that a run failed and will be tried again."""
 
     def end(self, index: int, name: str, message: str, failed: bool = False) -> None:
-        """A run is over."""
+        """Show that a run is over."""
 
     def say(self, message: str) -> None:
-        """Something about the sweep."""
+        """Show a message about the sweep."""
 
     def __enter__(self) -> View: ...
 
@@ -46,7 +46,7 @@ class View(Protocol):
 
 @dataclass
 class Pace:
-    """How long the rest of a sweep takes, from what the runs so far have taken."""
+    """The pace of a sweep so far, which tells how long the rest takes."""
 
     total: int
     done: int = 0
@@ -60,25 +60,25 @@ class Pace:
         self._reused = self.done
 
     def move(self, index: int, part: float) -> None:
-        """An active run has done this share of its steps."""
+        """Count the share of its steps that an active run has done."""
         self._parts[index] = part
 
     def finish(self, index: int, failed: bool) -> None:
-        """A run is over."""
+        """Count a run that is over."""
         self._parts.pop(index, None)
         self.done += 1
         self.failed += failed
 
     def left_s(self) -> float | None:
-        """Seconds; None while there is nothing to tell it from."""
+        """Return the seconds left; None while there is nothing to tell it from."""
         parts = self.done + sum(self._parts.values())
-        own = parts - self._reused
-        if own < 0.02:
+        trained = parts - self._reused
+        if trained < 0.02:
             return None
-        return (time.monotonic() - self._began) / own * (self.total - parts)
+        return (time.monotonic() - self._began) / trained * (self.total - parts)
 
     def summary(self) -> str:
-        """Counts and time left, for the sweep's own line."""
+        """Return the counts and time left, for the sweep's own line."""
         left = self.left_s()
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.done} of {self.total} done{failed}" + (
@@ -214,7 +214,7 @@ class LineView:
 
 
 def duration(seconds: float) -> str:
-    """Such as `40 s`, `12 min`, `3 h 20 min`."""
+    """Return a duration such as `40 s`, `12 min`, `3 h 20 min`."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -222,5 +222,5 @@ def duration(seconds: float) -> str:
 
 
 def view(console: Console, pace: Pace) -> View:
-    """The view that fits where the output goes."""
+    """Return the view that fits where the output goes."""
     return LiveView(console, pace) if console.is_terminal else LineView(console, pace)

@@ -13,14 +13,14 @@ from sweep.runs.record import RunSpec, saved_config, write_record
 
 @dataclass(frozen=True)
 class Retry:
-    """What to run, and how many seconds to wait before."""
+    """The run to try, and the seconds to wait before."""
 
     spec: RunSpec
     delay_s: float = 0.0
 
 
 def next_try(spec: RunSpec, outcome: Outcome, tries: int) -> Retry | None:
-    """The run once more, in a folder of its own, or None.
+    """Return the run once more, in a folder of its own, or None.
 
     Args:
         spec: The run that ended.
@@ -58,7 +58,7 @@ def _reduced(cfg: Config, smaller: Config) -> Remark:
 
 
 def as_stopped(spec: RunSpec) -> RunSpec:
-    """A run that goes on in its folder, in as small pieces as it was trained in when it stopped.
+    """Return a stopped run, to go on in its folder in pieces as small as it was trained in.
 
     Its checkpoint counts steps and texts of these pieces, and larger ones did not fit.
     """

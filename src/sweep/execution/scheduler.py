@@ -32,7 +32,7 @@ STOPPED = "stopped by Ctrl-C or SIGTERM"
 
 @dataclass(frozen=True)
 class Executed:
-    """What came of the runs of a sweep."""
+    """The results of the runs of a sweep."""
 
     records: dict[int, Record] = field(default_factory=dict)
     """By the index of the run; those that never began are missing."""
@@ -44,7 +44,7 @@ class Executed:
 
 @dataclass(frozen=True)
 class Execution:
-    """How the runs of a sweep are done on this machine."""
+    """The means by which the runs of a sweep are done on this machine."""
 
     context: Context
     view: View
@@ -209,7 +209,7 @@ class _Loop:
 
 
 def outcome_line(record: Record) -> str:
-    """One line on how a run ended."""
+    """Return one line on how a run ended."""
     if record.status != "FINISHED":
         return f"{record.status}: {record.reason}"
     split = "test" if "test_accuracy" in record.metrics else "eval"

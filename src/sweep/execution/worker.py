@@ -47,7 +47,7 @@ or another one starts."""
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """The end of a run."""
 
     record: Record | None
     """None when another process trains the same key, or has just finished it."""
@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known before anything is trained."""
+    """The facts known before anything is trained."""
 
     errors: list[str]
     """The mistakes of all configurations."""
@@ -71,11 +71,11 @@ def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) 
     """Check all configurations, and send a `Preflight`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
-        found = _look_at(configs)
+        preflight_result = _look_at(configs)
     except Exception as error:
-        found = Preflight([f"the devices here cannot be used: {_reason(error)}"], 0, [])
+        preflight_result = Preflight([f"the devices here cannot be used: {_reason(error)}"], 0, [])
     with contextlib.suppress(OSError):  # the sweep is gone
-        connection.send(found)
+        connection.send(preflight_result)
 
 
 def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
@@ -97,7 +97,7 @@ def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception in one line, with the first one that its message has."""
+    """Put an exception in one line, with the first one that its message has."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}".rstrip(".:") if lines else repr(error)
 
@@ -144,7 +144,7 @@ def _claimed_run(
     spec.folder.mkdir(parents=True, exist_ok=True)
     _redirect_output(spec.paths.log)
     with liveness.claim(spec.folder), ExitStack() as stack:
-        here = stack.enter_context(contention.present(device))
+        presence = stack.enter_context(contention.present(device))
         box = Outbox(spec.folder, spec.store)
         box.create(spec.name, first_tags(spec))
         ledger.add(spec.key, spec.folder)
@@ -153,7 +153,7 @@ def _claimed_run(
         outcome = _attempt(connection, spec, box, stop)
         record = outcome.record
         assert record is not None
-        if here.contended:
+        if presence.contended:
             record.tags[Tag.CONTENDED] = "true"
         return _close(spec, box, outcome)
 

@@ -50,7 +50,7 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True)
 class Features:
-    """What became of the frozen part of a run."""
+    """The use made of the frozen part of a run."""
 
     cut: Cut | None = None
     """None trains the model as it is."""
@@ -106,10 +106,10 @@ def _fill(cut: Cut, part: FrozenPart) -> float:
             level = _find_form(cut, level, part)
             make = partial(_make, cut=cut, level=level, part=part, key=key)
             limit_mib = part.cfg.trainer.cache_limit_mib
-            found = cache.get_or_make("features", key(level), make, limit_mib)
+            entry = cache.get_or_make("features", key(level), make, limit_mib)
             cut.use_level(None)
-            _keep(found, cut, level, part)
-            runtime_s += found.built_s
+            _keep(entry, cut, level, part)
+            runtime_s += entry.built_s
     return runtime_s
 
 
@@ -123,7 +123,7 @@ def _find_form(cut: Cut, level: Level, part: FrozenPart) -> Level:
                 return level
             except CutError:
                 plain = Level(level.layers)
-                cut.levels = [plain if own == level else own for own in cut.levels]
+                cut.levels = [plain if existing == level else existing for existing in cut.levels]
                 level = plain
         if len(part.layers) < level.layers:
             raise CutError("its layers are not modules of their own")
@@ -147,9 +147,9 @@ def _make(
     exact = part.cfg.trainer.feature_dtype == "fp32"
     for layers in range(level.layers - (not level.pooled), 0, -1) if exact else ():
         lower = Level(layers)
-        if (found := cache.get("features", key(lower))) is not None:
+        if (entry := cache.get("features", key(lower))) is not None:
             _find_form(cut, lower, part)
-            _keep(found, cut, lower, part)
+            _keep(entry, cut, lower, part)
             cut.use_level(lower)
             break
     return _compute(draft, cut, level, part, block)
@@ -165,9 +165,9 @@ def _compute(
     for batch, rows in part.batches():
         cut.load(batch.pop("row"), batch["input_ids"].shape[1], part.device)
         with part.hardware.autocast(), first_token_alone(block) if block else nullcontext():
-            found = _outputs(cut, level, part, batch)
-        dtype = found.dtype
-        values = _stored(found, part.cfg)
+            output = _outputs(cut, level, part, batch)
+        dtype = output.dtype
+        values = _stored(output, part.cfg)
         if states is None:
             count = len(ends) - 1 if level.pooled else int(ends[-1])
             states = draft.array("states", values.dtype, (count, values.shape[-1]))
@@ -178,14 +178,14 @@ def _compute(
 def _outputs(
     cut: Cut, level: Level, part: FrozenPart, batch: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """States at a level for a batch."""
+    """Return the states at a level for a batch."""
     with torch.inference_mode(), stopped_at(part.module(level)) as outputs:
         part.model(**batch)
     return cut.forms[level.name].unwrap(outputs[0])
 
 
 def _block_to_shorten(cut: Cut, level: Level, part: FrozenPart) -> nn.Module | None:
-    """The attention after which the first token alone matters, if it does: tried on a few texts.
+    """Return the attention after which only the first token matters, as tried on a few texts.
 
     A feed-forward block less is a tenth of the work for six layers.
     """
@@ -217,7 +217,7 @@ def _place(
 
 
 def _stored(states: torch.Tensor, cfg: Config) -> np.ndarray:
-    """As it goes into the file; what is computed in bf16 needs no more bits."""
+    """Convert for the file; states that are computed in bf16 need no more bits."""
     if cfg.trainer.feature_dtype == "bf16" or states.dtype == torch.bfloat16:
         return states.to(torch.bfloat16).cpu().view(torch.uint16).numpy()
     return states.float().cpu().numpy()

@@ -34,7 +34,7 @@ class CutError(RuntimeError):
 
 @dataclass(frozen=True)
 class Level:
-    """What is frozen from the bottom up while a stage lasts."""
+    """The part that is frozen from the bottom up while a stage lasts."""
 
     layers: int
     """How many layers, from the lowest; 0 when there is nothing to be saved."""
@@ -43,13 +43,13 @@ class Level:
 
     @property
     def name(self) -> str:
-        """For keys and messages."""
+        """The name in keys and messages."""
         return POOLED if self.pooled else f"layer {self.layers}"
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a module hands on its states."""
+    """The shape in which a module hands on its states."""
 
     output: type | None = None
     """Class of a backbone's output; None for the output of a layer."""
@@ -59,7 +59,7 @@ class Form:
     """How many other values a layer returns after its states, all of them unused."""
 
     def wrap(self, states: torch.Tensor) -> Any:
-        """An output that holds these states where the rest of the model looks for them."""
+        """Return an output that holds these states where the rest of the model looks for them."""
         if self.output is not None:
             sequence = states[:, None]
             return self.output(
@@ -68,11 +68,11 @@ class Form:
         return (states, *[None] * self.beside) if self.beside else states
 
     def unwrap(self, output: Any) -> torch.Tensor:
-        """The states in an output; of a backbone, one vector per text."""
+        """Take the states out of an output; of a backbone, one vector per text."""
         if self.output is None:
             return states_of(output)
-        found: torch.Tensor = output["pooler_output"] if self.pooler else states_of(output)[:, 0]
-        return found
+        vectors: torch.Tensor = output["pooler_output"] if self.pooler else states_of(output)[:, 0]
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,17 @@ class States:
     """What the model computes there."""
 
     def batch(self, rows: Sequence[int], tokens: int, left: bool) -> torch.Tensor:
-        """(texts, width), or (texts, tokens, width) with zeros for padding."""
+        """Return (texts, width), or (texts, tokens, width) with zeros for padding."""
         width = self.values.shape[-1]
         if self.ends is None:
-            found = self.values[rows]
+            states = self.values[rows]
         else:
-            found = np.zeros((len(rows), tokens, width), self.values.dtype)
-            for line, row in zip(found, rows, strict=True):
-                own = self.values[self.ends[row] : self.ends[row + 1]]
-                line[tokens - len(own) if left else 0 :][: len(own)] = own
-        tensor = torch.from_numpy(found)
-        if found.dtype == np.uint16:
+            states = np.zeros((len(rows), tokens, width), self.values.dtype)
+            for line, row in zip(states, rows, strict=True):
+                vectors = self.values[self.ends[row] : self.ends[row + 1]]
+                line[tokens - len(vectors) if left else 0 :][: len(vectors)] = vectors
+        tensor = torch.from_numpy(states)
+        if states.dtype == np.uint16:
             tensor = tensor.view(torch.bfloat16)
         return tensor.to(self.dtype)
 
@@ -201,19 +201,19 @@ class _Stored:
 
 
 def levels_of(model: nn.Module, report: FreezeReport) -> list[Level]:
-    """Per stage of unfreezing, the longest part from the bottom up in which nothing trains."""
-    found = []
+    """Return the longest frozen part from the bottom up, per stage of unfreezing."""
+    levels = []
     for stage in range(1, report.stages + 1):
         training = [t for t in report.tensors if t.trainable and t.stage <= stage]
         layers = max(min(t.depth for t in training) - 1, 0)
         top = max(t.depth for t in report.tensors)
         head_alone = layers == top - 1 and not any(in_backbone(model, t.name) for t in training)
-        found.append(Level(layers, pooled=head_alone))
-    return found
+        levels.append(Level(layers, pooled=head_alone))
+    return levels
 
 
 def layer_modules(model: nn.Module, parts: Parts) -> list[nn.Module]:
-    """The layers that the parts name, from the lowest."""
+    """Return the layers that the parts name, from the lowest."""
     paths: dict[int, str] = {}
     for name, _ in model.named_parameters():
         if match := re.fullmatch(parts.get("layers") or "", adapters.original_name(name)):
@@ -223,20 +223,20 @@ def layer_modules(model: nn.Module, parts: Parts) -> list[nn.Module]:
 
 
 def attention_of(layer: nn.Module, model: nn.Module, parts: Parts) -> nn.Module | None:
-    """The block of a layer that lets tokens see each other, where it is one module."""
+    """Return the block of a layer that lets tokens see each other, if it is one module."""
     pattern = re.compile(parts.get("attention") or "")
     path = next(name for name, module in model.named_modules() if module is layer)
-    found = [
+    block_names = [
         name.split(".")[0]
         for name, _ in layer.named_parameters()
         if pattern.fullmatch(adapters.original_name(f"{path}.{name}"))
     ]
-    return layer.get_submodule(found[0]) if len(set(found)) == 1 else None
+    return layer.get_submodule(block_names[0]) if len(set(block_names)) == 1 else None
 
 
 @contextmanager
 def first_token_alone(block: nn.Module) -> Iterator[None]:
-    """What follows an attention block is computed for the first token of each text only."""
+    """Compute the modules behind an attention block for the first token of each text only."""
 
     def shorten(_: nn.Module, __: Any, output: Any) -> Any:
         states = states_of(output)[:, :1]
@@ -250,16 +250,16 @@ def first_token_alone(block: nn.Module) -> Iterator[None]:
 
 
 def backbone(model: Any) -> nn.Module:
-    """The pretrained part below pooler or head, as transformers names it.
+    """Return the pretrained part below pooler or head, as transformers names it.
 
     Raises:
         CutError: It has no name.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    found = getattr(inner, getattr(inner, "base_model_prefix", "") or "?", None)
-    if not isinstance(found, nn.Module) or found is inner:
+    base_model = getattr(inner, getattr(inner, "base_model_prefix", "") or "?", None)
+    if not isinstance(base_model, nn.Module) or base_model is inner:
         raise CutError("its backbone has no name")
-    return found
+    return base_model
 
 
 def in_backbone(model: Any, name: str) -> bool:
@@ -275,7 +275,7 @@ class _EnoughError(Exception):
 
 @contextmanager
 def stopped_at(module: nn.Module) -> Iterator[list[Any]]:
-    """Forward passes in the block end at a module; its output is put into the list."""
+    """End forward passes in the block at a module; its output is put into the list."""
     outputs: list[Any] = []
 
     def stop(_: nn.Module, __: Any, output: Any) -> None:
@@ -292,7 +292,7 @@ def stopped_at(module: nn.Module) -> Iterator[list[Any]]:
 
 
 def states_of(output: Any) -> torch.Tensor:
-    """The hidden states in the output of a layer or backbone.
+    """Return the hidden states in the output of a layer or backbone.
 
     Raises:
         CutError: There are none.
@@ -307,7 +307,7 @@ def states_of(output: Any) -> torch.Tensor:
 
 
 def layer_form(model: nn.Module, layer: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
-    """What a layer returns.
+    """Return the form of a layer's output.
 
     Raises:
         CutError: No states.
@@ -319,7 +319,7 @@ def layer_form(model: nn.Module, layer: nn.Module, batch: Mapping[str, torch.Ten
 
 
 def pooled_form(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
-    """What the head depends on in the backbone's output, found by gradients.
+    """Find by gradients what the head uses of the backbone's output, and return its form.
 
     Raises:
         CutError: The head uses more than one vector per text.

@@ -55,7 +55,7 @@ class FrozenPart:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     @property
@@ -64,18 +64,18 @@ class FrozenPart:
         return layer_modules(self.model, self.loaded.parts)
 
     def module(self, level: Level) -> nn.Module:
-        """The last module below a level."""
+        """Return the last module below a level."""
         return backbone(self.model) if level.pooled else self.layers[level.layers - 1]
 
     def batches(self) -> Iterator[tuple[dict[str, Any], list[int]]]:
-        """All rows, the longest first, with their numbers."""
+        """Yield all rows, the longest first, with their numbers."""
         order = np.argsort(np.diff(self.ends), kind="stable")[::-1]
         for start in range(0, len(order), BATCH):
             rows = [int(row) for row in order[start : start + BATCH]]
             yield self._batch(rows), rows
 
     def sample(self) -> dict[str, Any]:
-        """A few texts of all lengths."""
+        """Return a few texts of all lengths."""
         order = np.argsort(np.diff(self.ends), kind="stable")
         picked = np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int)
         return self._batch([int(order[i]) for i in picked])
@@ -86,20 +86,20 @@ class FrozenPart:
         return {name: values.to(self.device) for name, values in batch.items()}
 
     def _example(self, row: int) -> dict[str, Any]:
-        """The tokens of a row, counted through all splits."""
+        """Return the tokens of a row, counted through all splits."""
         part = next(p for p in self._parts[::-1] if len(p) and row >= p.first)
         start, end = part.ends[row - part.first], part.ends[row - part.first + 1]
         return {**{name: ids[start:end] for name, ids in part.columns.items()}, "row": row}
 
 
 def keys(part: FrozenPart) -> Callable[[Level], str]:
-    """Names in the cache, by level."""
+    """Return the function that names a level in the cache."""
     tensors, rest = checksums(part.model), _surroundings(part)
     return lambda level: cache.key_of(VERSION, level.name, _weights(level, part, tensors), rest)
 
 
 def _surroundings(part: FrozenPart) -> list[Any]:
-    """What features depend on beside the level and the weights."""
+    """Return all that features depend on beside the level and the weights."""
     config: Any = getattr(part.model, "config", None)
     settings = config.to_dict() if hasattr(config, "to_dict") else {}
     for name in ("id2label", "label2id", "_name_or_path", "num_labels", "architectures"):
@@ -119,7 +119,7 @@ def _surroundings(part: FrozenPart) -> list[Any]:
 
 
 def _weights(level: Level, part: FrozenPart, tensors: Mapping[str, str]) -> str:
-    """Hash of every frozen tensor that may take part below a level, from its checksums."""
+    """Return the hash of the frozen tensors that may take part below a level."""
     digest = hashlib.sha256()
     depths = {tensor.name: tensor for tensor in part.report.tensors}
     for name in sorted(tensors):

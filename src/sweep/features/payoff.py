@@ -1,4 +1,4 @@
-"""Whether features of the frozen part pay: there has to be room for them, and work to be saved."""
+"""Decide if features of the frozen part pay: with room for them, and work to be saved."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORTH = 1.5
 
 
 def why_not(part: FrozenPart, levels: Sequence[Level], sharing: int) -> Text | None:
-    """None to go on; else the reason, or an empty text when there is nothing to be told."""
+    """Say why features do not pay: None if they do, an empty text if nothing is to be told."""
     t, freeze = part.cfg.trainer, part.cfg.freeze
     frozen = max(level.layers for level in levels)
     if t.cache_features is False or not frozen or freeze.frozen_dropout or t.torch_compile:
@@ -33,7 +33,7 @@ def why_not(part: FrozenPart, levels: Sequence[Level], sharing: int) -> Text | N
 
 
 def no_room(part: FrozenPart, level: Level) -> Remark | None:
-    """Why the states of a level are not to be computed; asked for those that are not there yet.
+    """Say why states of a level that are not there yet are not to be computed.
 
     Runs of one strategy would else be trained in two ways: with the states that the first has
     filled the disk with, and without.
@@ -49,7 +49,7 @@ def no_room(part: FrozenPart, level: Level) -> Remark | None:
 
 
 def _saved_work(cfg: Config, encoded: Mapping[str, Encoded], levels: Sequence[Level]) -> float:
-    """Forward passes that features save one run, in units of the work of computing them."""
+    """Return the forward passes that features save one run, in units of computing them."""
     train, validation, test = (encoded[name].tokens for name in NAMES)
     t = cfg.trainer
     texts = t.per_device_train_batch_size * t.gradient_accumulation_steps
@@ -62,10 +62,12 @@ def _saved_work(cfg: Config, encoded: Mapping[str, Encoded], levels: Sequence[Le
 
 
 def _size_mib(part: FrozenPart, levels: Sequence[Level]) -> float:
-    """At most: what a model hands on in bf16 takes half of it."""
+    """Return an upper bound: a model that hands on bf16 takes half of it."""
     config = getattr(part.model, "config", None)
     width = getattr(config, "hidden_size", 0)
     rows, tokens = len(part.ends) - 1, int(part.ends[-1])
     each = 2 if part.cfg.trainer.feature_dtype == "bf16" else 4
-    kept = {level.name: rows if level.pooled else tokens for level in levels if level.layers}
-    return sum(kept.values()) * width * each / 2**20
+    vectors_per_level = {
+        level.name: rows if level.pooled else tokens for level in levels if level.layers
+    }
+    return sum(vectors_per_level.values()) * width * each / 2**20

@@ -1,4 +1,4 @@
-"""Whether config.json, weights and tokenizer of a model's folder belong together.
+"""Check that config.json, weights and tokenizer of a model's folder belong together.
 
 Nothing here reads a weight: a model on the meta device and the names and shapes that transformers
 finds in the checkpoint are enough, so that all of it is known before the first run.
@@ -30,7 +30,7 @@ _DIGITS = re.compile(r"(?<=\.)\d+(?=\.)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint has and lacks, beside the model that config.json makes."""
+    """The tensors that a checkpoint has and lacks, beside the model that config.json makes."""
 
     names: Sequence[str]
     """Of the model's parameters."""
@@ -55,11 +55,11 @@ class Checkpoint:
         )
 
     def new_names(self, parts: Parts) -> frozenset[str]:
-        """Backbone parameters that the checkpoint lacks."""
+        """Return the backbone parameters that the checkpoint lacks."""
         return frozenset(self.missing & set(self.names)) - _head(self.names, parts)
 
     def unused(self) -> frozenset[str]:
-        """Modules of the checkpoint that a classifier has no place for, such as other heads."""
+        """Return modules of the checkpoint, such as other heads, that a classifier does not use."""
         return frozenset(".".join(name.split(".")[:-1][:2]) or name for name in self.unexpected)
 
 
@@ -132,7 +132,7 @@ def _shape_errors(
 
 
 def _missing_errors(where: str, fresh: Sequence[str]) -> list[str]:
-    """A checkpoint of something else would leave the layers to chance."""
+    """Complain about a checkpoint of something else, which would leave the layers to chance."""
     if not fresh:
         return []
     return [
@@ -143,7 +143,7 @@ def _missing_errors(where: str, fresh: Sequence[str]) -> list[str]:
 
 
 def _surplus_errors(where: str, checkpoint: Checkpoint, parts: Parts) -> list[str]:
-    """A layer that is left out, or a tensor inside one, makes another model of the same weights."""
+    """Complain about a layer, or a tensor inside one, that is left out: it makes another model."""
     surplus = _in_layers(checkpoint.unexpected, checkpoint, parts)
     if not surplus:
         return []
@@ -156,7 +156,7 @@ def _surplus_errors(where: str, checkpoint: Checkpoint, parts: Parts) -> list[st
 
 
 def _in_layers(names: Collection[str], checkpoint: Checkpoint, parts: Parts) -> list[str]:
-    """Those that belong to a layer, be it one that the model has or not."""
+    """Return the names that belong to a layer, be it one that the model has or not."""
     known = {_DIGITS.sub("N", name) for name in checkpoint.names}
     known = {name for name in known if ".N." in name}
     return [
@@ -170,7 +170,7 @@ def _in_layers(names: Collection[str], checkpoint: Checkpoint, parts: Parts) -> 
 
 
 def _wrapper(checkpoint: Checkpoint) -> str:
-    """What stands before the names of most tensors that the model looks for in vain."""
+    """Return the prefix of most tensors that the model looks for in vain."""
     wanted = {*checkpoint.missing} | {
         name.removeprefix(f"{checkpoint.prefix}.") for name in checkpoint.missing
     }
@@ -187,7 +187,7 @@ def _head(names: Sequence[str], parts: Parts) -> frozenset[str]:
 
 
 def _rows(model: PreTrainedModel) -> int | None:
-    """Rows of the word embeddings; None where the model does not say which those are."""
+    """Count the rows of the word embeddings; None where the model does not say which those are."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):
@@ -211,7 +211,7 @@ def _index_errors(where: str, tokenizer: Any, rows: int | None, given: Sequence[
 
 
 def _type_errors(where: str, model: PreTrainedModel, types: Sequence[int]) -> list[str]:
-    """The types of tokens that tell two texts of a pair apart."""
+    """Complain about types of tokens that tell two texts of a pair apart."""
     errors = []
     for name, module in model.named_modules():
         if name.endswith("token_type_embeddings") and hasattr(module, "weight"):

@@ -26,7 +26,7 @@ def show() -> None:
 
 
 def _questions() -> list[Any]:
-    """The functions of libraries that say whether it is installed, and remember it."""
+    """Return the functions of libraries that tell, and remember, if it is installed."""
     names = {
         "peft.import_utils": ("is_bnb_available", "is_bnb_4bit_available"),
         "transformers.utils.import_utils": ("is_bitsandbytes_available",),

@@ -1,4 +1,4 @@
-"""What a CPU computes faster than PyTorch's own way: dropout, attention over short texts, norms.
+"""Kernels that beat PyTorch's own on a CPU: dropout, attention over short texts, norms.
 
 CPU time on one AVX-512 core, bf16, batch 64 of 40 tokens, MiniLM, forward and backward, medians of
 6 to 9: dropout of the hidden states 7.2 -> 4.2 ms (fp32); attention with dropout 56 -> 19 ms,
@@ -37,7 +37,7 @@ class Dropout(nn.Dropout):
     """As `nn.Dropout`, with masks from 16 random bits per element in place of a float."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scales what is kept by what the rounded probability really keeps."""
+        """Drop elements; the others are scaled by the share that the rounded probability keeps."""
         if not self.training or not self.p or x.device.type != "cpu" or self.inplace:
             return super().forward(x)
         return drop(x, self.p)
@@ -52,11 +52,11 @@ class LayerNorm(nn.LayerNorm):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """In the type of `x` without autocast."""
-        found = super().forward(x)
+        """Normalize; the result has the type of `x` without autocast, else that of autocast."""
+        normalized = super().forward(x)
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            return found.to(torch.get_autocast_dtype("cpu"))
-        return found
+            return normalized.to(torch.get_autocast_dtype("cpu"))
+        return normalized
 
 
 def drop(x: torch.Tensor, p: float) -> torch.Tensor:
@@ -129,7 +129,7 @@ def attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention over short texts, or with dropout; everything else is left to PyTorch.
+    """Compute attention over short texts, or with dropout; PyTorch does everything else.
 
     Whether gradients are wanted does not matter, so that frozen layers have the same last bits
     with and without activation checkpointing.

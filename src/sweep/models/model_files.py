@@ -27,7 +27,7 @@ TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sente
 
 
 def local_folder(cfg: ModelConfig) -> Path | None:
-    """The folder that `name_or_path` means, or None when it is the name of a hub model.
+    """Return the folder that `name_or_path` means; None when it is the name of a hub model.
 
     Raises:
         ConfigError: A folder that is not there, or lacks what a model needs.
@@ -52,7 +52,7 @@ def local_folder(cfg: ModelConfig) -> Path | None:
 
 
 def fetch(cfg: ModelConfig) -> Path:
-    """The folder with the model's files, downloaded once if it is a hub model.
+    """Return the folder with the model's files, downloaded once if it is a hub model.
 
     Raises:
         ConfigError: The hub cannot be reached, does not know the name, or has no safetensors.
@@ -73,7 +73,7 @@ def fetch(cfg: ModelConfig) -> Path:
 
 
 def _cached_commit(cfg: ModelConfig) -> Path | None:
-    """The folder of a commit that was downloaded before; a commit does not change."""
+    """Return the folder of a commit that was downloaded before; a commit does not change."""
     if not re.fullmatch("[0-9a-f]{40}", cfg.revision or ""):
         return None
     with contextlib.suppress(Exception):
@@ -124,7 +124,7 @@ def _stamp(folder: Path) -> str:
 
 
 def _snapshot(cfg: ModelConfig, cached: bool = False) -> Path:
-    """The folder of a hub model, brought up to date unless only the cache is to be looked at."""
+    """Return the folder of a hub model, brought up to date unless only the cache may be used."""
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -141,7 +141,7 @@ def _snapshot(cfg: ModelConfig, cached: bool = False) -> Path:
 
 
 def fingerprint(cfg: ModelConfig) -> str:
-    """Hash of the content of a local folder; the name and the commit of a hub model.
+    """Return the hash of a local folder's content; of a hub model, its name and commit.
 
     Raises:
         ConfigError: As `local_folder`.
@@ -153,7 +153,7 @@ def fingerprint(cfg: ModelConfig) -> str:
 
 
 def _commit(cfg: ModelConfig) -> str | None:
-    """The commit that `fetch` will take, or None when neither hub nor cache can tell.
+    """Return the commit that `fetch` will take, or None when neither hub nor cache can tell.
 
     The hub is asked first, as by a download; what is in the cache may be older.
     """
@@ -170,7 +170,7 @@ def _commit(cfg: ModelConfig) -> str | None:
 
 
 def content_fingerprint(folder: Path) -> str:
-    """SHA-256 over weights, code and the files that shape model and tokens, by content."""
+    """Return the SHA-256 of weights, code and the files that shape model and tokens."""
     digest = hashlib.sha256()
     for file in _that_count(folder):
         digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
@@ -183,7 +183,7 @@ def _that_count(folder: Path) -> list[Path]:
 
 
 def _check_folder(folder: Path, cfg: ModelConfig) -> None:
-    """What the files alone can tell; all mistakes at once."""
+    """Check all that the files alone can tell; all mistakes at once."""
     where = f"model.name_or_path={cfg.name_or_path!r}"
     if adapter := _adapter_error(where, folder):
         raise ConfigError(adapter)
@@ -278,7 +278,7 @@ def _is_file(folder: Path, name: object) -> bool:
 
 
 def tokenizer_fingerprint(cfg: ModelConfig, folder: Path | None = None) -> str:
-    """SHA-256 over the files that a tokenizer may be made from, by content."""
+    """Return the SHA-256 of the files that a tokenizer may be made from."""
     folder = folder or fetch(cfg)
     kinds = (".json", ".txt", ".model", ".py" if cfg.trust_remote_code else ".json")
     digest = hashlib.sha256()
@@ -299,7 +299,7 @@ def check_positions(cfg: Config) -> list[str]:
 
 
 def _stated_positions(values: Mapping[str, Any]) -> int | None:
-    """Positions by config.json alone; `agreement.usable_positions` asks the model itself."""
+    """Return the positions that config.json states; `agreement.usable_positions` asks the model."""
     positions, padding = values.get("max_position_embeddings"), values.get("pad_token_id")
     if type(positions) is not int or positions <= 0:
         return None
@@ -313,12 +313,12 @@ def _stated_positions(values: Mapping[str, Any]) -> int | None:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """What config.json holds, or None when it is damaged."""
+    """Read config.json; None when it is damaged."""
     return read_json(folder / "config.json")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object that a JSON file holds, or None when it is missing, damaged or of another kind."""
+    """Read a JSON file's object; None when the file is missing, damaged or of another kind."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError, RecursionError):
@@ -327,7 +327,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _damage(weights: Path) -> str:
-    """What is wrong with a safetensors file as a whole, from its header and its size."""
+    """Say what is wrong with a safetensors file as a whole, from its header and its size."""
     from safetensors import SafetensorError, safe_open
 
     try:

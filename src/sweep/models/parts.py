@@ -17,7 +17,7 @@ Parts = dict[str, str | None]
 
 
 def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
-    """The part patterns of a model, its own or its family's.
+    """Return the part patterns of a model, its own or its family's.
 
     Raises:
         ConfigError: The family is unknown, or there is no pattern for the head.
@@ -34,12 +34,12 @@ def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
 
 
 def layer_indices(names: Sequence[str], parts: Parts) -> dict[str, int]:
-    """Layer index of every parameter that belongs to a layer."""
+    """Return the layer index of every parameter that belongs to a layer."""
     pattern = parts.get("layers")
     if not pattern:
         return {}
-    found = {name: re.fullmatch(pattern, name) for name in names}
-    return {name: int(match[1]) for name, match in found.items() if match}
+    matches = {name: re.fullmatch(pattern, name) for name in names}
+    return {name: int(match[1]) for name, match in matches.items() if match}
 
 
 def _unknown_family(cfg: Config, family: str, names: Sequence[str]) -> str:

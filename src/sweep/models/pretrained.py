@@ -51,7 +51,7 @@ class Loaded:
 def build_empty(
     cfg: Config, num_labels: int, folder: Path | None = None
 ) -> tuple[PreTrainedModel, Parts]:
-    """The model without its weights, on the meta device: names and shapes at no cost.
+    """Return the model without its weights, on the meta device: names and shapes at no cost.
 
     Args:
         cfg: The run.
@@ -106,7 +106,7 @@ def _disagreements(
     num_labels: int,
     parts: tuple[tuple[str, str | None], ...],
 ) -> tuple[str, ...]:
-    """What of a folder does not belong together; `files` changes when one of them does."""
+    """Return the disagreements within a folder; `files` changes when one of its files does."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     name, revision, trust_remote_code = model
@@ -183,7 +183,7 @@ def load(
 
 
 def load_tokenizer(cfg: ModelConfig, folder: Path | None = None) -> Any:
-    """The tokenizer of the model's folder.
+    """Load the tokenizer of the model's folder.
 
     Raises:
         ConfigError: Its files are damaged or of a kind that transformers does not know.
@@ -204,7 +204,7 @@ def load_tokenizer(cfg: ModelConfig, folder: Path | None = None) -> Any:
 def _packing(
     cfg: Config, folder: Path, options: dict[str, Any], hardware: Hardware
 ) -> dict[str, Any]:
-    """Options that pack the backbone, but neither what is new nor the small pooler."""
+    """Return the options that pack the backbone, but neither what is new nor the small pooler."""
     import copy
 
     from transformers import AutoModelForSequenceClassification
@@ -228,26 +228,26 @@ def _model_config(folder: Path, cfg: Config, num_labels: int) -> Any:
 
     where = f"model.name_or_path={cfg.model.name_or_path!r}"
     try:
-        found = AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             folder, num_labels=num_labels, trust_remote_code=cfg.model.trust_remote_code
         )
     except Exception as error:  # each of its checks raises its own kind
         raise _unusable(cfg.model, folder, error) from None
-    auto_map = getattr(found, "auto_map", None) or {}
-    known = type(found) in AutoModelForSequenceClassification._model_mapping
+    auto_map = getattr(config, "auto_map", None) or {}
+    known = type(config) in AutoModelForSequenceClassification._model_mapping
     if not known and "AutoModelForSequenceClassification" not in auto_map:
         raise ConfigError(
-            f"{where} is of type {found.model_type!r}, which has no text classifier in"
+            f"{where} is of type {config.model_type!r}, which has no text classifier in"
             " transformers. Choose an encoder such as BERT, RoBERTa, DeBERTa or ModernBERT."
         )
-    if errors := count_errors(cfg, getattr(found, "num_hidden_layers", None)):
+    if errors := count_errors(cfg, getattr(config, "num_hidden_layers", None)):
         raise ConfigError(*errors)
-    found.problem_type = "single_label_classification"
-    return found
+    config.problem_type = "single_label_classification"
+    return config
 
 
 def _unusable(cfg: ModelConfig, folder: Path, error: Exception) -> ConfigError:
-    """A config.json that makes no model, told as one mistake."""
+    """Return the error for a config.json that makes no model, told as one mistake."""
     return ConfigError(
         f"model.name_or_path={cfg.name_or_path!r} has a config.json that cannot be used:"
         f" {_reason(error, read_config(folder) or {})}. Restore the file, or save the model anew"
@@ -256,7 +256,7 @@ def _unusable(cfg: ModelConfig, folder: Path, error: Exception) -> ConfigError:
 
 
 def _reason(error: Exception, values: Mapping[str, Any] | None = None) -> str:
-    """The error of a library in a line; a value that is no key of a table, by its name."""
+    """Put a library's error in one line; a value that is no key of a table, by its name."""
     if isinstance(error, KeyError) and error.args:
         names = [name for name, value in (values or {}).items() if value == error.args[0]]
         name = f"{names[0]}=" if names else ""

@@ -37,7 +37,7 @@ def require(strategy: FreezeConfig) -> None:
 
 
 def modules_to_train(model: nn.Module, head: str, new_names: Collection[str]) -> list[str]:
-    """The topmost modules whose tensors all belong to the head or are new.
+    """Return the topmost modules whose tensors all belong to the head or are new.
 
     A new tensor among pretrained ones takes the module that holds it along.
     """
@@ -46,16 +46,16 @@ def modules_to_train(model: nn.Module, head: str, new_names: Collection[str]) ->
         for name, _ in model.named_parameters()
         if name in new_names or re.fullmatch(head, name)
     }
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     for name in sorted(train):
         steps = name.split(".")[:-1]
         paths = [".".join(steps[:end]) for end in range(1, len(steps) + 1)]
-        found[next((p for p in paths if _names_below(model, p) <= train), paths[-1])] = None
-    return list(found)
+        modules[next((p for p in paths if _names_below(model, p) <= train), paths[-1])] = None
+    return list(modules)
 
 
 def quantization_config(skip: Collection[str], precision: str) -> Any:
-    """How `from_pretrained` packs a backbone: NF4, its constants quantised again.
+    """Return the options for packing a backbone: NF4, its constants quantised again.
 
     Args:
         skip: Full names of modules that stay as they are. Modules without pretrained values have
@@ -90,7 +90,7 @@ def settle(model: nn.Module) -> None:
 
 
 def packed_state(parameter: nn.Parameter) -> list[Any]:
-    """The constants that unpack a 4-bit weight; an empty list for any other parameter."""
+    """Return the constants that unpack a 4-bit weight; an empty list for any other parameter."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
         return []

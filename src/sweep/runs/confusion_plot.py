@@ -44,7 +44,7 @@ def confusion_matrix(
 
 
 def _draw(counts: np.ndarray, names: list[str] | None, split: str) -> Figure:
-    """The figure; without names, classes are numbered."""
+    """Draw the figure; without names, classes are numbered."""
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     # At most 3,000 pixels a side: a thousand classes would take more memory than the training.
     size = min(2.5 + 0.5 * len(counts), 25)
@@ -65,11 +65,11 @@ def _draw(counts: np.ndarray, names: list[str] | None, split: str) -> Figure:
 
 
 def _fonts(text: str) -> list[str]:
-    """Installed fonts that draw every character of a text between them, or none."""
+    """Return installed fonts that draw every character of a text between them, or none."""
     installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
-    missing, found = {ord(c) for c in text if c.isprintable() and not c.isspace()}, []
+    missing, font_names = {ord(c) for c in text if c.isprintable() and not c.isspace()}, []
     for name in ("DejaVu Sans", *CJK_FONTS):
         if name in installed:
             missing -= set(font_manager.get_font(installed[name]).get_charmap())
-            found.append(name)
-    return [] if missing else found
+            font_names.append(name)
+    return [] if missing else font_names

@@ -1,4 +1,4 @@
-"""What is known of a run before it trains, for its folder, its record and the store."""
+"""Facts on a run before it trains, for its folder, its record and the store."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def tell(spec: RunSpec, record: Record, splits: Splits, outbox: Outbox) -> None:
 
 
 def dataset_inputs(splits: Splits, name: str, sources: Sources) -> list[dict[str, str]]:
-    """One entry per split for `Store.log_inputs`."""
+    """Return one entry per split for `Store.log_inputs`."""
     return [
         {
             # MLflow merges datasets of one name and digest, and limits names.
@@ -143,7 +143,7 @@ def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> Text:
 
 
 def _checkpoint_notes(loaded: Loaded) -> list[str]:
-    """What the checkpoint lacks, and what it has that a classifier does not need."""
+    """Note the tensors that the checkpoint lacks, and those that a classifier does not need."""
     notes = {"note.new": loaded.new_names, "note.left_out": loaded.unused}
     return [
         Remark(key, {"names": ", ".join(sorted(names))}) for key, names in notes.items() if names

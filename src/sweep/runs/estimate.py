@@ -1,4 +1,4 @@
-"""What a run to come will take, from runs that have finished: seconds and peak memory."""
+"""Estimate seconds and peak memory of a run to come, from runs that have finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BYTES_PER_TRAINABLE = 12
 
 @dataclass(frozen=True)
 class Size:
-    """What a model under its strategy is, before it is trained."""
+    """The size of a model under its strategy, before it is trained."""
 
     trainable_params: int
     total_params: int
@@ -36,7 +36,7 @@ class Guess:
 
 
 def texts_of(cfg: Config, train_examples: int) -> float:
-    """How many texts a run trains on, counting each time it sees one."""
+    """Count the texts that a run trains on, each time it sees one."""
     trainer = cfg.trainer
     if trainer.max_steps > 0:
         batch = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
@@ -66,7 +66,7 @@ def guess(cfg: Config, train_examples: int, size: Size, records: Iterable[Record
 
 
 def _from_flops(cfg: Config, texts: float, size: Size, known: Sequence[Record]) -> float | None:
-    """As many operations as this run has, at the speed of other strategies."""
+    """Return the seconds for this run's operations at the speed of other strategies."""
     same_data = [r for r in known if _has_same_data(r, cfg)]
     tokens_per_text = _median(same_data, _metric("tokens_per_text"))
     speed = _median(known, lambda r: r.metrics["train_flops"] / r.metrics["train_runtime_s"])
@@ -77,7 +77,7 @@ def _from_flops(cfg: Config, texts: float, size: Size, known: Sequence[Record]) 
 
 
 def _from_trainable(cfg: Config, size: Size, known: Sequence[Record]) -> float | None:
-    """The peak of other strategies, with the state of more or fewer trained elements."""
+    """Return the peak of other strategies, with the state of more or fewer trained elements."""
 
     def moved(record: Record) -> float:
         more = size.trainable_params - record.metrics["trainable_params"]
@@ -105,7 +105,7 @@ def _has_same_data(record: Record, cfg: Config) -> bool:
 
 
 def _rest_s(record: Record) -> float:
-    """Seconds beside the training steps: loading, encoding, evaluation."""
+    """Return the seconds beside the training steps: loading, encoding, evaluation."""
     return record.metrics["total_runtime_s"] - record.metrics["train_runtime_s"]
 
 
@@ -114,14 +114,14 @@ def _metric(name: str) -> Callable[[Record], float]:
 
 
 def _median(records: Sequence[Record], value: Callable[[Record], Any]) -> float | None:
-    """Over the records that have it; None when none has."""
-    found = []
+    """Return the median over the records that have the value; None when none has."""
+    values = []
     for record in records:
         try:
-            found.append(float(value(record)))
+            values.append(float(value(record)))
         except (KeyError, ZeroDivisionError):  # an earlier version did not write it down
             continue
-    return statistics.median(found) if found else None
+    return statistics.median(values) if values else None
 
 
 def _divide(amount: float, speed: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Whether what a finished run has left is still as it left it.
+"""Check that the files of a finished run are still as it left them.
 
 A run ends by writing down size and checksum of the files that others read. A run of which one is
 gone, cut or changed counts as not done: it is trained again, and a report names the file.
@@ -75,7 +75,7 @@ def has_model(folder: Path) -> bool:
 
 
 def checked_record(folder: Path) -> Record | None:
-    """The record of a run; as failed where its files are damaged, None where it left no record."""
+    """Return a run's record: failed where files are damaged, None where it left no record."""
     record = read_record(folder)
     if record is None and (folder / RECORD).exists():
         record = Record("", folder.name, folder.name, "FINISHED", folder=str(folder.absolute()))
@@ -88,7 +88,7 @@ def checked_record(folder: Path) -> Record | None:
 
 
 def _sealed(folder: Path) -> dict[str, list[Any]] | None:
-    """What the seal says of each file; None where there is none that can be read."""
+    """Return the seal's entry of each file; None where no seal can be read."""
     try:
         files = json.loads((folder / SEAL).read_text("utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -101,7 +101,7 @@ def _of_model(name: str) -> bool:
 
 
 def _damaged_model(folder: Path) -> str:
-    """What can be told of weights that nobody has sealed: headers, lengths, and what goes along."""
+    """Name the weights that nobody has sealed if headers, lengths or companions are wrong."""
     model = folder / MODEL
     weights = [path for path in model.glob("*.safetensors") if path.is_file()]
     about = any((model / name).is_file() for name in ("config.json", "adapter_config.json"))
@@ -109,7 +109,7 @@ def _damaged_model(folder: Path) -> str:
 
 
 def _cut_file(folder: Path) -> str:
-    """The first result that does not read as one; what is not there is no damage."""
+    """Name the first result that does not read as one; a missing file is no damage."""
     for name, reads in zip(RESULTS, (_config, _freeze, _curves, _predictions), strict=True):
         path = folder / name
         if path.exists() and not _reads(path, reads):

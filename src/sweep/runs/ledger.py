@@ -1,4 +1,4 @@
-"""Which runs there are under mlruns/, which are alive, and which have finished with which key.
+"""The runs under mlruns/: those that are alive, and those that have finished with a key.
 
 The files of the runs are the truth; the store is told what they say. A run holds a lock on its
 folder and one on its key for as long as it lives, so the system frees both however it dies.
@@ -37,7 +37,7 @@ class Ledger:
     root: Path
 
     def lock(self, key: str) -> FileLock:
-        """Held by the one process that trains a key."""
+        """Return the lock that the one process that trains a key holds."""
         self._keys.mkdir(parents=True, exist_ok=True)
         return FileLock(self._keys / f"{key}.lock")
 
@@ -49,12 +49,12 @@ class Ledger:
             write_atomically(self._keys / f"{key}.json", json.dumps(texts))
 
     def runs(self, key: str) -> list[Record]:
-        """All runs of a key, the oldest first."""
-        found = [read_record(folder) for folder in self._folders(key)]
-        return [record for record in found if record is not None]
+        """Return all runs of a key, the oldest first."""
+        records = [read_record(folder) for folder in self._folders(key)]
+        return [record for record in records if record is not None]
 
     def finished(self, key: str, with_model: bool = False) -> Record | None:
-        """The newest finished run of a key whose files are whole, or None.
+        """Return the newest finished run of a key whose files are whole, or None.
 
         Args:
             key: Of the run.
@@ -66,7 +66,7 @@ class Ledger:
         return None
 
     def damaged(self, key: str, with_model: bool = False) -> list[Path]:
-        """Files that are gone or changed, for which finished runs of a key count as not done."""
+        """Return files, gone or changed, for which finished runs of a key count as not done."""
         folders = [folder for folder in self._folders(key) if RunPaths(folder).record.exists()]
         records = {folder: read_record(folder) for folder in folders}
         return [
@@ -78,12 +78,12 @@ class Ledger:
         ]
 
     def all_finished(self) -> list[Record]:
-        """Every finished run there is."""
-        found = [read_record(folder) for folder in self._all_folders()]
-        return [record for record in found if record is not None and record.status == "FINISHED"]
+        """Return every finished run there is."""
+        records = [read_record(folder) for folder in self._all_folders()]
+        return [record for record in records if record is not None and record.status == "FINISHED"]
 
     def stopped(self, key: str) -> Path | None:
-        """Folder of the newest run of a key if it was stopped or died and left checkpoints."""
+        """Return the folder of a key's newest run if it ended early and left checkpoints."""
         runs = self.runs(key)
         if not runs or runs[-1].status in ("FINISHED", "FAILED"):
             return None
@@ -154,7 +154,7 @@ class Ledger:
         yield from sorted(p for p in RootPaths(self.root).sweeps.glob("*/*") if p.is_dir())
 
     def _open_folders(self) -> Iterator[Path]:
-        """Folders of what has not been closed."""
+        """Yield the folders of runs and sweeps that have not been closed."""
         for folder in self._all_folders():
             record = read_record(folder)
             if "RUNNING" in (record.status if record else "", status_in(folder)):

@@ -1,4 +1,4 @@
-"""Who writes to a folder: a lock for the processes of this machine, a heartbeat for all others.
+"""The writer of a folder: a lock for processes of this machine, a heartbeat for all others.
 
 The system frees a lock however its process dies; of another machine, silence is all there is.
 """
@@ -29,7 +29,7 @@ SILENT_S = 600.0
 
 
 def lock_of(folder: Path) -> FileLock:
-    """Held by whoever writes to the folder, so freed by the system when that process dies."""
+    """Return the lock that the writer to a folder holds; the system frees it at its death."""
     return FileLock(folder / LOCK)
 
 
@@ -105,6 +105,6 @@ def host_of(folder: Path) -> str:
 
 
 def _silence_s(path: Path) -> float:
-    """Seconds since a file was touched, by the clock of the file system that both hosts share."""
+    """Return the seconds since a file was touched, by the clock of the shared file system."""
     with tempfile.NamedTemporaryFile(dir=path.parent) as probe:
         return os.stat(probe.name).st_mtime - path.stat().st_mtime

@@ -1,4 +1,4 @@
-"""What a run leaves as files: curves, predictions, the trained model."""
+"""Write the files that a run leaves: curves, predictions, the trained model."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Curves:
         """Forget points behind a checkpoint, which will come again."""
         path = RunPaths(self.folder).curves
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
-        write_atomically(path, "".join(f"{line}\n" for line in kept))
+        remaining = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in remaining))
 
 
 def write_results(folder: Path, splits: Splits, report: FreezeReport, result: TrainResult) -> None:
@@ -61,7 +61,7 @@ def write_results(folder: Path, splits: Splits, report: FreezeReport, result: Tr
 
 
 def _predictions(split: Split, probabilities: np.ndarray, label_names: list[str]) -> pd.DataFrame:
-    """One row per text: id, label, prediction, and the probability of each class."""
+    """Return one row per text: id, label, prediction, and the probability of each class."""
     names = np.array(label_names)
     table = pd.DataFrame(
         {

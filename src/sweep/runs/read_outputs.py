@@ -1,4 +1,4 @@
-"""What the runs of a sweep left on disk, read for its report.
+"""Read the files of a sweep's runs, for its report.
 
 Any file may be missing, cut short or moved: what cannot be read is left out, and the report says
 what it has.
@@ -54,7 +54,7 @@ class Plan:
         return 0.0
 
     def missing(self, records: Iterable[Record]) -> list[str]:
-        """Names of planned runs of which there is no record."""
+        """Return the names of planned runs of which there is no record."""
         records = list(records)
         there = {(record.name, record.key) for record in records}
         names = {record.name for record in records if not record.key}
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one run says of each text of the reported split."""
+    """The predictions of one run for the texts of the reported split."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Predictions:
 
     @property
     def pairs(self) -> Counter[tuple[str, str]]:
-        """How often each label got each prediction."""
+        """The number of times that each label got each prediction."""
         return Counter(zip(self.labels, self.predictions, strict=True))
 
 
@@ -87,12 +87,12 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         ConfigError: It has settings that cannot be used.
     """
-    found = _json(SweepPaths(folder).plan)
-    settings = found.get("settings")
-    texts = {key: str(found.get(key) or "") for key in ("command", "started", "host", "id")}
-    runs = found.get("runs")
+    content = _json(SweepPaths(folder).plan)
+    settings = content.get("settings")
+    texts = {key: str(content.get(key) or "") for key in ("command", "started", "host", "id")}
+    runs = content.get("runs")
     return Plan(
-        name=str(found.get("name") or folder.name),
+        name=str(content.get("name") or folder.name),
         **texts,
         runs=tuple(run for run in runs if isinstance(run, dict)) if isinstance(runs, list) else (),
         settings=(
@@ -104,7 +104,7 @@ def read_plan(folder: Path) -> Plan:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Records of a sweep in the order of its runs; none where no run has left one."""
+    """Return the records of a sweep in the order of its runs; none where no run has left one."""
     try:
         return load_records(folder)
     except ConfigError:
@@ -112,28 +112,28 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def predictions(record: Record) -> Predictions:
-    """The run's predictions, empty where there are none."""
-    found = Predictions()
+    """Return the run's predictions, empty where there are none."""
+    parsed = Predictions()
     try:
         with record.paths.predictions.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             head = next(rows)
             columns = [head.index(name) for name in ("id", "label", "prediction")]
-            found.classes.extend(name[2:] for name in head if name.startswith("p_"))
+            parsed.classes.extend(name[2:] for name in head if name.startswith("p_"))
             for row in rows:
                 values = [csv_cells.original(row[column]) for column in columns]
                 for part, value in zip(
-                    (found.ids, found.labels, found.predictions), values, strict=True
+                    (parsed.ids, parsed.labels, parsed.predictions), values, strict=True
                 ):
                     part.append(value)
     except (OSError, ValueError, IndexError, StopIteration, csv.Error):
         return Predictions()
-    return found
+    return parsed
 
 
 def curves(record: Record) -> Curves:
-    """The run's metrics over its optimizer steps, without values that are no numbers."""
-    found: Curves = {}
+    """Return the run's metrics over its optimizer steps, without values that are not finite."""
+    series: Curves = {}
     try:
         lines = record.paths.curves.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -143,24 +143,24 @@ def curves(record: Record) -> Curves:
             point = json.loads(line)
             for metric, value in point["metrics"].items():
                 if abs(float(value)) < float("inf"):
-                    found.setdefault(metric, []).append((int(point["step"]), float(value)))
+                    series.setdefault(metric, []).append((int(point["step"]), float(value)))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # the last line of a run that was killed
-    return {metric: sorted(points) for metric, points in found.items()}
+    return {metric: sorted(points) for metric, points in series.items()}
 
 
 def tensors(runs: Sequence[Record]) -> list[dict[str, Any]]:
-    """Every tensor of the model with what became of it, from the first run that has them."""
+    """Return every tensor of the model with its entry, from the first run that has them."""
     for record in runs:
-        found = _json(record.paths.freeze).get("tensors")
-        if isinstance(found, list) and found:
-            known = [t for t in found if isinstance(t, dict) and "trainable" in t]
+        entries = _json(record.paths.freeze).get("tensors")
+        if isinstance(entries, list) and entries:
+            known = [t for t in entries if isinstance(t, dict) and "trainable" in t]
             return [t for t in known if isinstance(t.get("name"), str)]
     return []
 
 
 def log_tail(record: Record, lines: int = 15) -> str:
-    """The end of run.log."""
+    """Return the end of run.log."""
     try:
         with record.paths.log.open("rb") as file:
             file.seek(0, 2)
@@ -168,12 +168,14 @@ def log_tail(record: Record, lines: int = 15) -> str:
             content = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    kept = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line[:400]) for line in content.splitlines()]
-    return "\n".join(kept[-lines:])
+    plain_lines = [
+        re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line[:400]) for line in content.splitlines()
+    ]
+    return "\n".join(plain_lines[-lines:])
 
 
 def settings(record: Record) -> Config | None:
-    """The configuration that the run was made with."""
+    """Return the configuration that the run was made with."""
     try:
         return saved_config(Path(record.folder))
     except Exception:  # not there, cut short, or of another version
@@ -181,13 +183,13 @@ def settings(record: Record) -> Config | None:
 
 
 def environment(record: Record) -> dict[str, Any]:
-    """Versions and hardware of the run."""
+    """Return the versions and hardware of the run."""
     return _json(record.paths.environment)
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

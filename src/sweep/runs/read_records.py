@@ -36,7 +36,7 @@ FILES = tuple(
 
 
 def find_sweeps(root: str | Path = ROOT) -> list[str]:
-    """Names of the sweeps below a folder, or in a store; the newest last.
+    """Return the names of the sweeps below a folder, or in a store; the newest last.
 
     Raises:
         ConfigError: There is no such folder or store.
@@ -50,12 +50,12 @@ def find_sweeps(root: str | Path = ROOT) -> list[str]:
             " folder mlruns of a sweep, or the address of an MLflow store."
         )
     # A folder of something else has no records.
-    found = {path for path in folder.glob("*") if SweepPaths(path).records()}
-    return [path.name for path in sorted(found, key=began)]
+    sweep_folders = {path for path in folder.glob("*") if SweepPaths(path).records()}
+    return [path.name for path in sorted(sweep_folders, key=began)]
 
 
 def began(folder: Path) -> tuple[float, str]:
-    """What sorts folders of sweeps by when they began, in whatever time zone.
+    """Return a key that sorts folders of sweeps by when they began, in whatever time zone.
 
     Their names hold the local time of a machine, which is another one in a container.
     """
@@ -78,7 +78,7 @@ def _named_time(name: str) -> float:
 
 
 def load(sweep: str | Path | None = None, root: str | Path = ROOT) -> list[Record]:
-    """Records of one sweep, in the order of its runs.
+    """Load the records of one sweep, in the order of its runs.
 
     Args:
         sweep: Its name, its folder, or in a store its id; None is the newest.
@@ -96,7 +96,7 @@ def load(sweep: str | Path | None = None, root: str | Path = ROOT) -> list[Recor
 
 
 def sweep_folder(sweep: str | Path | None = None, root: str | Path = ROOT) -> Path:
-    """Folder of a sweep, by its name, as a path, or of the newest.
+    """Return the folder of a sweep, by its name, as a path, or of the newest.
 
     Raises:
         ConfigError: There is none.
@@ -115,7 +115,7 @@ def sweep_folder(sweep: str | Path | None = None, root: str | Path = ROOT) -> Pa
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per run; columns params.*, metrics.* and tags.* are named as MLflow names them."""
+    """Return one row per run; params.*, metrics.* and tags.* are named as MLflow names them."""
     import pandas as pd
 
     rows = [
@@ -140,7 +140,7 @@ def _is_uri(root: str | Path) -> bool:
 
 
 def _from_folder(folder: Path) -> list[Record]:
-    """One record per run of the sweep, where there is one; of several tries the one that counts.
+    """Return the record of each run of the sweep that has one; of several tries, the best.
 
     A run that was taken over from another sweep has its files there and its name here.
     """
@@ -158,19 +158,19 @@ def _from_folder(folder: Path) -> list[Record]:
 
 
 def _where_it_is(path: str, sweep: Path) -> Path:
-    """The folder of a run, perhaps of another sweep, also when mlruns/ was moved or copied."""
-    here = sweep.absolute().parent.joinpath(*Path(path).parts[-2:])
-    return here if here.is_dir() else Path(path)
+    """Return the folder of a run, perhaps of another sweep, also if mlruns/ was moved or copied."""
+    relocated = sweep.absolute().parent.joinpath(*Path(path).parts[-2:])
+    return relocated if relocated.is_dir() else Path(path)
 
 
 def best_try(folder: Path) -> Record | None:
-    """The finished try of a run, or its last one."""
+    """Return the finished try of a run, or its last one."""
     tries = [folder]
     while (following := RunPaths(tries[-1]).next_try()).is_dir():
         tries.append(following)
-    found = [record for path in tries if (record := checked_record(path)) is not None]
-    finished = [record for record in found if record.status == "FINISHED"]
-    return next(iter((finished or found)[::-1]), None)
+    records = [record for path in tries if (record := checked_record(path)) is not None]
+    finished = [record for record in records if record.status == "FINISHED"]
+    return next(iter((finished or records)[::-1]), None)
 
 
 def _from_store(sweep: str | None, uri: str) -> list[Record]:
@@ -185,16 +185,16 @@ def _from_store(sweep: str | None, uri: str) -> list[Record]:
 
 
 def _from_run(run: Record, folder: Path, uri: str) -> Record:
-    """A run of the store; what its artifacts say comes first, for MLflow keeps texts alone."""
-    place = read_store.fetch(uri, run.run_id, FILES, folder)
-    written = checked_record(place) or run
+    """Return a run of the store; its artifacts come first, for MLflow keeps texts alone."""
+    artifact_folder = read_store.fetch(uri, run.run_id, FILES, folder)
+    written = checked_record(artifact_folder) or run
     damaged = run.status == "FINISHED" and written.status == "FAILED"
     return replace(
         written,
         run_id=run.run_id,
         status=written.status if damaged else run.status,
         reason=written.reason or run.reason,
-        folder=str(place),
+        folder=str(artifact_folder),
         params=run.params | written.params,
         metrics=run.metrics | written.metrics,
         tags=run.tags | written.tags,

@@ -1,4 +1,4 @@
-"""What a store has of sweeps and runs, read back."""
+"""Read sweeps and runs back from a store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sweep.tracking.tags import Tag
 
 
 def sweeps(uri: str) -> list[tuple[str, str]]:
-    """Id and name of every sweep in a store, the newest last."""
+    """Return the id and name of every sweep in a store, the newest last."""
     runs = _search(uri, f"tags.`{Tag.KIND}` = 'sweep'")
     return [(run.info.run_id, str(run.info.run_name)) for run in runs]
 
 
 def runs(uri: str, sweep_id: str) -> list[Record]:
-    """The trainings of a sweep, in the order in which they began; their params are texts."""
+    """Return the trainings of a sweep, in the order in which they began; their params are texts."""
     if not re.fullmatch(r"[\w-]+", sweep_id):  # it goes into a query
         return []
     return [
@@ -44,7 +44,7 @@ def runs(uri: str, sweep_id: str) -> list[Record]:
 
 
 def fetch(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
-    """Folder with the artifacts of a run that go by these names, as far as there are any.
+    """Return a folder with those artifacts of a run that go by these names and exist.
 
     Where the store keeps them on this machine, that is where they are; else they are copied.
     """
@@ -63,11 +63,11 @@ def fetch(uri: str, run_id: str, names: Sequence[str], folder: Path) -> Path:
 
 
 def _search(uri: str, query: str) -> list[Any]:
-    """Runs of all experiments, the oldest first."""
+    """Return the runs of all experiments, the oldest first."""
     file = address.file_of(uri)
     if file is not None and not file.is_file():  # MLflow would make an empty one
         raise ConfigError(f"{uri!r} cannot be read: there is no such file. Correct the address.")
-    found: list[Any] = []
+    all_runs: list[Any] = []
     token: str | None = None
     with in_one_sentence(f"{uri!r} cannot be read", "Correct the address."):
         client = Store(uri).client
@@ -76,7 +76,7 @@ def _search(uri: str, query: str) -> list[Any]:
             page = client.search_runs(
                 experiments, query, order_by=["attributes.start_time ASC"], page_token=token
             )
-            found += page
+            all_runs += page
             token = page.token
             if not token:
-                return found
+                return all_runs

@@ -1,4 +1,4 @@
-"""What a run is: what it is told to do, what it leaves, and the key that stands for its result."""
+"""The specification of a run, its record, and the key that stands for its result."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class RunSpec:
 
     @property
     def paths(self) -> RunPaths:
-        """What the run leaves."""
+        """The files that the run leaves."""
         return RunPaths(self.folder)
 
 
 @dataclass
 class Record:
-    """What a run leaves; one JSON file per run, and the rows of every comparison."""
+    """The results of a run; one JSON file per run, and the rows of every comparison."""
 
     run_id: str
     name: str
@@ -94,7 +94,7 @@ class Record:
 
 
 def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str:
-    """Hash of the resolved choices and of the content of data and weights.
+    """Return the hash of the resolved choices and of the content of data and weights.
 
     Names, paths and where results go do not enter; a file moved elsewhere is the same file.
     `trainer.precision=auto` and `trainer.device=auto` enter as typed: resolving them takes seconds
@@ -108,7 +108,7 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
 
 
 def first_tags(spec: RunSpec) -> dict[str, str]:
-    """What the store is told when a run begins."""
+    """Return the tags that the store gets when a run begins."""
     tags = {
         Tag.KIND: "run",
         Tag.ID: spec.sweep_id,
@@ -141,12 +141,14 @@ def write_record(record: Record, folder: Path) -> None:
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record in a folder; None where it is missing, damaged or of another kind."""
+    """Return the record in a folder; None where it is missing, damaged or of another kind."""
     try:
-        found = json.loads(RunPaths(folder).record.read_text("utf-8"))
-        if not _is_record(found):
+        content = json.loads(RunPaths(folder).record.read_text("utf-8"))
+        if not _is_record(content):
             return None
-        known = {field.name: found[field.name] for field in fields(Record) if field.name in found}
+        known = {
+            field.name: content[field.name] for field in fields(Record) if field.name in content
+        }
         known["reason"] = from_json(known.get("reason", ""))
         known["notes"] = [from_json(note) for note in known.get("notes", ())]
         # The folder may have been moved since.
@@ -198,11 +200,11 @@ def write_config(spec: RunSpec) -> None:
 
 
 def saved_config(folder: Path) -> Config:
-    """The configuration that a run was made with, from its folder.
+    """Return the configuration that a run was made with, from its folder.
 
     Older versions wrote the settings of the sweep into it, too, which are no part of the run.
     """
     written = cast(DictConfig, OmegaConf.load(RunPaths(folder).config))
-    own = {each.name: written[each.name] for each in fields(Config) if each.name in written}
-    loaded = OmegaConf.merge(OmegaConf.structured(Config), own)
+    settings = {each.name: written[each.name] for each in fields(Config) if each.name in written}
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), settings)
     return cast(Config, OmegaConf.to_object(loaded))

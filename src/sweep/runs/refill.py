@@ -62,7 +62,7 @@ def restart_lost(folders: Iterable[Path], store: Store) -> None:
 
 
 def _known(folders: Iterable[Path], store: Store) -> set[str] | None:
-    """Which runs of these folders the store has; None while it is away."""
+    """Return those runs of these folders that the store has; None while it is away."""
     paths = [f for path in folders for f in (path, path.parent)]
     states = [queue.read_state(path) for path in dict.fromkeys(paths)]
     with contextlib.suppress(Exception):  # whatever a store raises that is away
@@ -78,7 +78,7 @@ def _is_lost(folder: Path, known: set[str]) -> bool:
 
 
 def _unnamed(folder: Path) -> str:
-    """The id of a run that was delivered by a process which did not write it down."""
+    """Return the id of a run that was delivered by a process which did not write it down."""
     state, record = queue.read_state(folder), read_record(folder)
     if state is None or record is None or record.run_id == state.run_id:
         return ""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def preflight(cfg: Config, num_labels: int) -> tuple[FreezeReport, Hardware]:
-    """Everything that can go wrong without data and weights, in a second.
+    """Check everything that can go wrong without data and weights, in a second.
 
     Returns:
         What would train, and on what.

@@ -54,7 +54,9 @@ def wrap(
     require(strategy)
     whole = modules_to_train(model, str(parts["head"]), new_names)
     by_part = {part: _linear_layers(model, parts, part, whole) for part in strategy.targets}
-    layers = {name: module for found in by_part.values() for name, module in found.items()}
+    layers = {
+        name: module for part_layers in by_part.values() for name, module in part_layers.items()
+    }
     _check_targets(strategy, parts, by_part)
     _check_rank(strategy, layers)
     peft = load_peft()
@@ -78,7 +80,7 @@ def is_unused_copy(name: str) -> bool:
 
 
 def load_saved(base: nn.Module, folder: Path) -> nn.Module:
-    """A freshly loaded base with the adapter and the head that a folder holds.
+    """Load an adapter and its head from a folder onto a freshly loaded base.
 
     Raises:
         RuntimeError: The folder lacks a tensor, such as one of the head.
@@ -112,7 +114,7 @@ def _config(
 def _linear_layers(
     model: nn.Module, parts: Mapping[str, str | None], part: str, whole: Collection[str]
 ) -> dict[str, Any]:
-    """Linear layers, packed ones included, whose weight belongs to a part and is pretrained."""
+    """Return linear layers, packed ones too, whose weight belongs to a part and is pretrained."""
     from torch import nn
 
     pattern = parts.get(part)
@@ -147,7 +149,7 @@ def _check_targets(
 
 
 def _check_rank(strategy: FreezeConfig, layers: Mapping[str, Any]) -> None:
-    """A rank above a layer's width adds parameters and nothing that they could express."""
+    """Refuse a rank above a layer's width: its parameters could not express any more."""
     widths = {name: min(layer.in_features, layer.out_features) for name, layer in layers.items()}
     name = min(widths, key=lambda name: widths[name])
     if strategy.rank is not None and strategy.rank > widths[name]:
@@ -158,7 +160,7 @@ def _check_rank(strategy: FreezeConfig, layers: Mapping[str, Any]) -> None:
 
 
 def load_peft() -> Any:
-    """The library; its import drags in all models and their hints on what is not installed."""
+    """Import the library; it drags in all models and their hints on what is not installed."""
     from transformers import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()

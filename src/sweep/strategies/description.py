@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def describe(strategy: FreezeConfig) -> Text:
-    """What trains, for every listing that shows the strategy's name."""
-    found: Text
+    """Say what trains, for every listing that shows the strategy's name."""
+    trained: Text
     if strategy.adapter:
-        found = _describe_adapter(strategy)
+        trained = _describe_adapter(strategy)
     elif strategy.train is not None:
-        found = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
+        trained = " | ".join(pattern for pattern in strategy.train if not pattern.startswith("!"))
     elif EVERYTHING in strategy.parts:
-        found = named("part", EVERYTHING)
+        trained = named("part", EVERYTHING)
     else:
         top = Remark("trains.top", {"count": strategy.count}) if strategy.count else "layers"
         parts = [top if part == "layers" else part for part in strategy.parts]
-        found = Remark("trains.parts", {"parts": _parts([*parts, HEAD])})
+        trained = Remark("trains.parts", {"parts": _parts([*parts, HEAD])})
     if not strategy.stages:
-        return found
-    return Remark("trains.stages", {"trains": found, "stages": strategy.stages})
+        return trained
+    return Remark("trains.stages", {"trains": trained, "stages": strategy.stages})
 
 
 def _describe_adapter(strategy: FreezeConfig) -> Remark:

@@ -95,21 +95,21 @@ class FrozenModes:
             module.eval()
 
     def _find(self) -> list[nn.Module]:
-        found = frozen_modules(self._model)
+        frozen = frozen_modules(self._model)
         if self._dropout:
-            return [m for m in found if getattr(m, "running_mean", None) is not None]
-        inside = {id(part) for m in found for part in m.modules() if part is not m}
-        return [m for m in found if id(m) not in inside]  # eval() reaches the others through them
+            return [m for m in frozen if getattr(m, "running_mean", None) is not None]
+        inside = {id(part) for m in frozen for part in m.modules() if part is not m}
+        return [m for m in frozen if id(m) not in inside]  # eval() reaches the others through them
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:
-    """Modules that have weights, all of them frozen."""
-    found = []
+    """Return the modules that have weights, all of them frozen."""
+    frozen = []
     for module in model.modules():
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):
-            found.append(module)
-    return found
+            frozen.append(module)
+    return frozen
 
 
 def _adapter_report(
@@ -140,21 +140,21 @@ def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
 
 
 def _with_depths(tensors: list[Tensor], parts: Parts, strategy: FreezeConfig) -> tuple[Tensor, ...]:
-    """The tensors with where they stand: depth, head or not, and stage."""
+    """Return the tensors with depth, stage, and whether they are of the head."""
     originals = [adapters.original_name(t.name) for t in tensors]
     index = layer_indices(originals, parts)
     layers = max(index.values(), default=-1) + 1
     _check_stages(strategy, layers)
     embeddings = selection.matching(originals, parts.get("embeddings"))
     head = selection.head_of(originals, parts)
-    found = []
+    positioned = []
     for tensor, name in zip(tensors, originals, strict=True):
         depth = index[name] + 1 if name in index else 0 if name in embeddings else layers + 1
         stage = _stage(depth, layers, strategy.stages) if strategy.stages else 1
         decided_by = tensor.decided_by
         if strategy.stages and tensor.trainable:
             decided_by += f"; stage {stage} of {strategy.stages}"
-        found.append(
+        positioned.append(
             replace(
                 tensor,
                 decided_by=decided_by,
@@ -163,11 +163,11 @@ def _with_depths(tensors: list[Tensor], parts: Parts, strategy: FreezeConfig) ->
                 stage=stage,
             )
         )
-    return tuple(found)
+    return tuple(positioned)
 
 
 def _stage(depth: int, layers: int, stages: int) -> int:
-    """Stage s thaws the top s/stages of the layers, the last one embeddings too."""
+    """Return a depth's stage: stage s thaws the top s/stages of layers, the last embeddings too."""
     if depth == 0:
         return stages
     below_top = max(layers - depth, -1)

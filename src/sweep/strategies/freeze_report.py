@@ -29,7 +29,7 @@ class Tensor:
         return math.prod(self.shape)
 
     def to_json(self) -> dict[str, Any]:
-        """Its entry in freeze.json."""
+        """Return its entry in freeze.json."""
         keys = ("name", "shape", "trainable", "decided_by", "depth", "stage")
         return {**{key: getattr(self, key) for key in keys}, "head": self.is_head}
 
@@ -60,17 +60,17 @@ class FreezeReport:
 
     @property
     def lowest_trained_depth(self) -> int:
-        """How deep gradients have to go: a depth as in `Tensor`."""
+        """The depth, as in `Tensor`, that gradients have to reach."""
         return min(t.depth for t in self.tensors if t.trainable)
 
     @property
     def layers(self) -> int:
-        """How many layers the model's parts name."""
+        """The number of layers that the model's parts name."""
         return max(t.depth for t in self.tensors) - 1
 
     @property
     def stages(self) -> int:
-        """How many stages of unfreezing there are; 1 when all starts at once."""
+        """The number of stages of unfreezing; 1 when all starts at once."""
         return max(t.stage for t in self.tensors)
 
     @property
@@ -84,7 +84,7 @@ class FreezeReport:
         return self.trainable_params if self.adapter else self.total_params
 
     def to_json(self, **others: Any) -> str:
-        """All of it, for the artifact freeze.json, with further keys."""
+        """Return the content of the artifact freeze.json, with further keys."""
         summary = {
             "strategy": self.strategy,
             "trainable_params": self.trainable_params,

@@ -54,7 +54,7 @@ class Thaw(TrainerCallback):
             )
 
     def keep(self) -> list[dict[str, Any]]:
-        """What a checkpoint has to keep of it."""
+        """Return the state that a checkpoint has to keep."""
         return self.begun
 
     def restore(self, state: list[dict[str, Any]]) -> None:
@@ -81,11 +81,11 @@ class Thaw(TrainerCallback):
                 parameter.requires_grad_(value)
 
     def _thawed(self, stage: int) -> list[str]:
-        """What begins in a stage, from the top: head, layer 5, layer 4, embeddings."""
-        found = [t for t in self.report.tensors if t.trainable and t.stage == stage]
+        """Name the tensors that begin in a stage, from the top: head, layer 5, embeddings."""
+        starting = [t for t in self.report.tensors if t.trainable and t.stage == stage]
         top = max(t.depth for t in self.report.tensors)
-        found.sort(key=lambda t: (not t.is_head, -t.depth))
-        return list(dict.fromkeys(_place(tensor, top) for tensor in found))
+        starting.sort(key=lambda t: (not t.is_head, -t.depth))
+        return list(dict.fromkeys(_place(tensor, top) for tensor in starting))
 
 
 def _place(tensor: Tensor, top: int) -> str:

@@ -60,7 +60,7 @@ class Proof(TrainerCallback):
         self._rate = 0.0
 
     def keep(self) -> dict[str, Any]:
-        """What a checkpoint has to keep of it."""
+        """Return the state that a checkpoint has to keep."""
         return {
             "looks": self._looks,
             "must_move": sorted(self._must_move),
@@ -122,23 +122,23 @@ class Proof(TrainerCallback):
         return {n for n in after.keys() | self._before if after.get(n) != self._before.get(n)}
 
     def _check_first_step(self, names: list[str]) -> None:
-        found = {n: g for n in names if (g := self._parameters[n].grad) is not None}
-        bad = [name for name, grad in found.items() if not bool(torch.isfinite(grad).all())]
+        gradients = {n: g for n in names if (g := self._parameters[n].grad) is not None}
+        bad = [name for name, grad in gradients.items() if not bool(torch.isfinite(grad).all())]
         if bad:
             raise ProofError(f"gradients are not finite in the first step of: {few(bad)}")
         groups: dict[str, list[str]] = {}
         for tensor in self.report.tensors:
             if tensor.name in names and (group := self._group(tensor)):
                 groups.setdefault(group, []).append(tensor.name)
-        dead = [group for group, members in groups.items() if not found.keys() & set(members)]
+        dead = [group for group, members in groups.items() if not gradients.keys() & set(members)]
         if dead:
             raise ProofError(f"no gradient reaches {', '.join(dead)}, although it should train")
-        if unused := [name for name in names if name not in found]:
+        if unused := [name for name in names if name not in gradients]:
             self._unused |= set(unused)
             self.notes.append(Remark("note.unused", {"names": few(unused)}))
 
     def _group(self, tensor: Tensor) -> str:
-        """What may not be without any gradient; a single tensor or a pooler may be unused."""
+        """Name the group that needs some gradient; a single tensor or a pooler may be unused."""
         if tensor.is_head:
             return HEAD
         top = max(t.depth for t in self.report.tensors)
@@ -171,10 +171,10 @@ def check_start(model: nn.Module, report: FreezeReport) -> None:
         ProofError: Trained and frozen are not all, or the head is frozen.
     """
     parameters = dict(model.named_parameters())
-    told = {tensor.name: tensor for tensor in report.tensors}
-    if missing := sorted(parameters.keys() ^ told.keys()):
+    reported = {tensor.name: tensor for tensor in report.tensors}
+    if missing := sorted(parameters.keys() ^ reported.keys()):
         raise ProofError(f"neither trained nor frozen by the strategy: {few(missing)}")
-    wrong = [name for name, p in parameters.items() if p.requires_grad != told[name].trainable]
+    wrong = [name for name, p in parameters.items() if p.requires_grad != reported[name].trainable]
     heads = [tensor.name for tensor in report.tensors if tensor.is_head]
     if frozen := [name for name in heads if not parameters[name].requires_grad] or (
         [] if heads else ["it has no tensors"]
@@ -207,7 +207,7 @@ def check_saved(original: np.ndarray, again: np.ndarray) -> None:
 
 
 def checksums(model: nn.Module) -> dict[str, str]:
-    """SHA-256 of every parameter, packed ones with their constants, and of frozen statistics."""
+    """Return the SHA-256 of each parameter, with a packed one's constants, and frozen statistic."""
     tensors = {name: [p, *packed_state(p)] for name, p in model.named_parameters()}
     tensors |= {name: [buffer] for name, buffer in _frozen_buffers(model)}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing lets other threads work

@@ -17,14 +17,14 @@ Names = Sequence[str]
 
 
 class Decision(NamedTuple):
-    """Whether a parameter trains, and what decided it."""
+    """The choice to train a parameter or not, and the reason for it."""
 
     trains: bool
     decided_by: str
 
 
 def decide(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Decision]:
-    """One decision per name, by the strategy's parts or by its patterns.
+    """Decide each name by the strategy's parts or by its patterns.
 
     Raises:
         ConfigError: A part the model does not have, a pattern that matches nothing, a name that
@@ -34,14 +34,14 @@ def decide(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Deci
         return _by_patterns(names, parts, strategy)
     wanted = _by_parts(names, parts, strategy)
     return {
-        name: next((Decision(True, why) for why, found in wanted.items() if name in found), None)
+        name: next((Decision(True, why) for why, chosen in wanted.items() if name in chosen), None)
         or Decision(False, FROZEN)
         for name in names
     }
 
 
 def head_of(names: Names, parts: Parts) -> set[str]:
-    """Names of the head.
+    """Return the names of the head.
 
     Raises:
         ConfigError: There are none.
@@ -50,12 +50,12 @@ def head_of(names: Names, parts: Parts) -> set[str]:
 
 
 def matching(names: Names, pattern: str | None) -> set[str]:
-    """Names that a pattern matches as a whole; none without a pattern."""
+    """Return the names that a pattern matches as a whole; none without a pattern."""
     return {name for name in names if re.fullmatch(pattern, name)} if pattern else set()
 
 
 def _by_parts(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, set[str]]:
-    """Per reason, the names that train because of it; the head comes first."""
+    """Return the names that train for each reason; the head comes first."""
     wanted = {f"head: {parts[HEAD]}": head_of(names, parts)}
     for part in strategy.parts:
         if part == EVERYTHING:
@@ -67,10 +67,10 @@ def _by_parts(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, s
                 f" no part {part!r}. Its parts are: {available}."
             )
         elif parts[part] is not None:  # null: the family has none, and says so
-            found = _matching(names, parts, part)
+            selected = _matching(names, parts, part)
             if part == "layers" and strategy.count is not None:
-                found = _top_layers(found, names, parts, strategy.count)
-            wanted[f"{part}: {parts[part]}"] = found
+                selected = _top_layers(selected, names, parts, strategy.count)
+            wanted[f"{part}: {parts[part]}"] = selected
     head, *others = wanted.values()
     if strategy.parts and not set().union(*others) - head:
         raise ConfigError(
@@ -89,32 +89,34 @@ def _top_layers(layers: set[str], names: Names, parts: Parts, count: int) -> set
 def _matching(names: Names, parts: Parts, part: str) -> set[str]:
     pattern = str(parts[part])
     try:
-        found = matching(names, pattern)
+        matched = matching(names, pattern)
     except re.error as error:
         raise ConfigError(
             f"model.parts.{part}={pattern!r} is no regular expression: {error}."
         ) from None
-    if not found:
+    if not matched:
         raise ConfigError(
             f"model.parts.{part}={pattern!r} matches none of the {len(names)} parameters,"
             f" for example {names[0]!r}. Correct it, or set it to null if the model has no {part}."
         )
-    return found
+    return matched
 
 
 def _by_patterns(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str, Decision]:
-    found: dict[str, Decision] = {}
+    decisions: dict[str, Decision] = {}
     errors = []
     for text in strategy.train or []:
         matched = matching(names, text.removeprefix("!"))
-        fresh = matched - set(found)
+        fresh = matched - set(decisions)
         if not fresh:
             errors.append(_decides_nothing(text, matched, names, strategy))
-        found |= dict.fromkeys(fresh, Decision(not text.startswith("!"), f"pattern: {text}"))
-    uncovered = [name for name in names if name not in found]
+        decisions |= dict.fromkeys(fresh, Decision(not text.startswith("!"), f"pattern: {text}"))
+    uncovered = [name for name in names if name not in decisions]
     if uncovered:
         errors.append(_not_covered(uncovered, strategy))
-    frozen_head = sorted(name for name in head_of(names, parts) & set(found) if not found[name][0])
+    frozen_head = sorted(
+        name for name in head_of(names, parts) & set(decisions) if not decisions[name][0]
+    )
     if frozen_head:
         errors.append(
             f"freeze.train of the strategy {strategy.name!r} freezes the head, which is new and has"
@@ -123,7 +125,7 @@ def _by_patterns(names: Names, parts: Parts, strategy: FreezeConfig) -> dict[str
         )
     if errors:
         raise ConfigError(*errors)
-    return found
+    return decisions
 
 
 def _decides_nothing(text: str, matched: set[str], names: Names, strategy: FreezeConfig) -> str:
@@ -141,7 +143,7 @@ def _decides_nothing(text: str, matched: set[str], names: Names, strategy: Freez
 
 
 def _near_misses(pattern: str, names: Names) -> list[str]:
-    """Names that the pattern matches in part, else those that are spelt alike."""
+    """Return the names that the pattern matches in part, else those that are spelt alike."""
     partly = [name for name in names if pattern and re.search(pattern, name)]
     plain = re.sub(r"\\(.)", r"\1", pattern)
     return partly or difflib.get_close_matches(plain, names, n=3, cutoff=0) or list(names[:3])
@@ -162,6 +164,6 @@ def _not_covered(uncovered: Names, strategy: FreezeConfig) -> str:
 
 
 def few(names: Names, limit: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -90,7 +90,7 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
 
 
 def _artifacts(uri: str, root: Path) -> str | None:
-    """Where an experiment that is made has its artifacts; a server knows that itself.
+    """Return the place for a new experiment's artifacts; a server knows that itself.
 
     A database would put them into the current directory.
     """
@@ -109,7 +109,7 @@ def _set_right(uri: str, experiment: Any, root: Path) -> None:
 
 
 def existing_store(cfg: TrackingConfig, root: Path) -> Store | None:
-    """The store as far as there is one; unlike with `open_store`, nothing is created.
+    """Return the store if there is one; unlike with `open_store`, nothing is created.
 
     Raises:
         ConfigError: It is there and cannot be read.
@@ -146,7 +146,7 @@ def in_one_sentence(problem: str, remedy: str) -> Iterator[None]:
 
 
 def _sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite address, or None for any other.
+    """Return the file of a SQLite address, or None for any other.
 
     Raises:
         ConfigError: It names no file, or one in a folder that is not there or not writable.
@@ -172,7 +172,7 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> Any:
-    """MLflow's experiment, which is created if there is none."""
+    """Return MLflow's experiment, which is created if there is none."""
     from mlflow import MlflowClient
 
     name = cfg.experiment_name
@@ -186,17 +186,17 @@ def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> Any:
         )
     with in_one_sentence(f"{subject} cannot be used", remedy):
         client = MlflowClient(address.real(uri))
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             _create_experiment(client, name, artifacts)
-            found = client.get_experiment_by_name(name)
-            assert found is not None, "there is one now, made here or by another sweep"
-    if found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None, "there is one now, made here or by another sweep"
+    if experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"
             " another name."
         )
-    return found
+    return experiment
 
 
 def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:

@@ -124,7 +124,7 @@ def _point_to(connection: Any, experiment_id: int, folder: Path) -> None:
 
 
 def _local(location: str) -> Path | None:
-    """The folder that an artifact location means, if it is on this machine."""
+    """Return the folder that an artifact location means, if it is on this machine."""
     if location.startswith("/"):
         return Path(location)
     return Path(url2pathname(urlparse(location).path)) if location.startswith("file:") else None

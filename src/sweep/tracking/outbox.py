@@ -1,4 +1,4 @@
-"""What a run or sweep wants stored: written to disk at once, delivered to MLflow in order, once.
+"""Entries of a run or sweep for its store: on disk at once, delivered in order, once.
 
 Training never waits for the store. While a tracking server is away, entries pile up in the
 folder; whoever opens the outbox later (the run itself, its parent, the next start) delivers them.
@@ -123,10 +123,12 @@ class Outbox:
         if "create" in first:
             name, tags = first["create"]
             # mlruns/ may be moved, and names of sweeps are drawn at random.
-            place = "/".join(self.folder.parts[-2:])
-            own = {**tags, Tag.FOLDER: str(self.folder), Tag.PLACE: place}
+            relative_folder = "/".join(self.folder.parts[-2:])
+            run_tags = {**tags, Tag.FOLDER: str(self.folder), Tag.PLACE: relative_folder}
             # A create whose answer was lost must not make a second run.
-            self._state.run_id = self.store.find_run(own) or self.store.create_run(name, own)
+            self._state.run_id = self.store.find_run(run_tags) or self.store.create_run(
+                name, run_tags
+            )
         elif "metrics" in first:
             self.store.log_metrics(run_id, [tuple(m) for entry in batch for m in entry["metrics"]])
         elif "upload" in first:
@@ -139,9 +141,9 @@ class Outbox:
             self.store.set_status(run_id, first["status"])
 
     def _where_it_is(self, path: str) -> Path:
-        """What is uploaded lies in this folder, which may have been moved or copied."""
-        here = self.folder / Path(path).name
-        return here if here.exists() else Path(path)
+        """Find a file to upload in this folder, which may have been moved or copied."""
+        path_in_folder = self.folder / Path(path).name
+        return path_in_folder if path_in_folder.exists() else Path(path)
 
     def _deliver_always(self) -> None:
         pauses = _pauses()
@@ -177,7 +179,7 @@ def with_patience(deliver: Callable[[], None], timeout_s: float) -> None:
 
 
 def open_in(folder: Path) -> Outbox | None:
-    """The outbox that a folder holds, with its store; None if either is gone."""
+    """Open the outbox of a folder, with its store; None if either is gone."""
     state = read_state(folder)
     if state is None or not (folder / ENTRIES).exists():
         return None
@@ -186,16 +188,16 @@ def open_in(folder: Path) -> Outbox | None:
 
 
 def _where_it_is(store: Store, folder: Path) -> Store | None:
-    """The same store, found again when mlruns/ was moved. MLflow would make a new, empty one."""
+    """Return the same store where mlruns/ was moved to. MLflow would make a new, empty one."""
     file = address.file_of(store.uri or "")
     if file is None:
         return store
     # A copy of mlruns/ has its own, though the one that it was copied from is there as well.
     copies = (parent / file.name for parent in folder.absolute().parents)
-    here = next((path for path in copies if path.exists()), file)
-    if file.exists() and here.parts[-2:] != file.absolute().parts[-2:]:
+    database_file = next((path for path in copies if path.exists()), file)
+    if file.exists() and database_file.parts[-2:] != file.absolute().parts[-2:]:
         return store
-    return replace(store, uri=address.of_file(here)) if here.exists() else None
+    return replace(store, uri=address.of_file(database_file)) if database_file.exists() else None
 
 
 def _pauses() -> Iterator[float]:

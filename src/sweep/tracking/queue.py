@@ -1,4 +1,4 @@
-"""What a run or sweep wants stored: entries on disk in order, and how far their delivery is."""
+"""Entries of a run or sweep for its store: on disk in order, with the state of delivery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Entry = dict[str, Any]
 
 @dataclass
 class State:
-    """How far the delivery is."""
+    """The progress of the delivery."""
 
     store: dict[str, Any]
     run_id: str = ""
@@ -58,15 +58,15 @@ class Queue:
             self.waiting.append(entry)
 
     def next_batch(self) -> list[Entry]:
-        """The first entry, with the metrics right behind it as far as one request takes them."""
+        """Return the first entry, with as many metrics right behind it as one request takes."""
         with self._lock:
-            found, size = self.waiting[:1], len(self.waiting[0].get("metrics", ()))
+            batch, size = self.waiting[:1], len(self.waiting[0].get("metrics", ()))
             for entry in self.waiting[1:] if size else ():
                 size += len(entry.get("metrics", ()))
                 if "metrics" not in entry or size > MAX_BATCH:
                     break
-                found.append(entry)
-            return found
+                batch.append(entry)
+            return batch
 
     def delivered(self, batch: list[Entry]) -> None:
         """Forget the first entries, which the store has or will never take."""
@@ -82,7 +82,7 @@ class Queue:
 
 
 def status_in(folder: Path) -> str:
-    """The last status put into a folder's outbox; empty if there is none."""
+    """Return the last status put into a folder's outbox; empty if there is none."""
     state = read_state(folder)
     return state.status if state else ""
 
@@ -94,7 +94,7 @@ def has_waiting(folder: Path) -> bool:
 
 
 def _entry(line: bytes) -> Entry:
-    """What a line says; nothing if a power cut left zeros in its place."""
+    """Parse a line; an entry without content if a power cut left zeros in its place."""
     try:
         return dict(json.loads(line))
     except (ValueError, TypeError):
@@ -102,7 +102,7 @@ def _entry(line: bytes) -> Entry:
 
 
 def _state_for(folder: Path, store: Store) -> State:
-    """How far the delivery to a store is.
+    """Return the progress of the delivery to a store.
 
     Another one than before gets all from the start: it may be the same database at another path,
     where the run is found by its tags, or one that has nothing of it.
@@ -125,7 +125,7 @@ def start_over(folder: Path, store: Store) -> None:
 
 
 def read_state(folder: Path) -> State | None:
-    """How far the delivery of a folder is; None where there is no outbox, or a damaged one."""
+    """Read the progress of a folder's delivery; None where no outbox, or a damaged one, is."""
     try:
         state = State(**json.loads((folder / STATE).read_text("utf-8")))
         state.store["uri"] = address.masked(state.store["uri"] or "") or None  # of older versions

@@ -71,35 +71,35 @@ class Store:
         return str(run.info.run_id)
 
     def find_run(self, tags: Mapping[str, str]) -> str:
-        """Id of the run of this folder and machine, if it was created before, or an empty text."""
-        own = {key: tags[key].replace('"', "") for key in IDENTITY if key in tags}
-        wanted = [f'tags.`{key}` = "{value}"' for key, value in own.items()]
-        found = self._search(" and ".join(wanted), limit=1) if wanted else []
-        return str(found[0].info.run_id) if found else ""
+        """Return the id of the run of this folder and machine; empty if it was never created."""
+        identity = {key: tags[key].replace('"', "") for key in IDENTITY if key in tags}
+        wanted = [f'tags.`{key}` = "{value}"' for key, value in identity.items()]
+        runs = self._search(" and ".join(wanted), limit=1) if wanted else []
+        return str(runs[0].info.run_id) if runs else ""
 
     def running(self) -> list[tuple[str, dict[str, str]]]:
-        """Id and tags of all runs and sweeps of this tool that the store takes for RUNNING."""
-        found = self._search(f"attributes.status = 'RUNNING' and tags.`{Tag.KIND}` LIKE '%'")
-        return [(str(run.info.run_id), dict(run.data.tags)) for run in found]
+        """Return id and tags of all runs and sweeps of this tool that are RUNNING in the store."""
+        runs = self._search(f"attributes.status = 'RUNNING' and tags.`{Tag.KIND}` LIKE '%'")
+        return [(str(run.info.run_id), dict(run.data.tags)) for run in runs]
 
     def known(self, run_ids: Sequence[str]) -> set[str]:
-        """Which of these runs the store has, also those that were deleted in it."""
+        """Return those of the runs that the store has, also if they were deleted in it."""
         from mlflow.entities import ViewType
 
-        found: set[str] = set()
+        known_ids: set[str] = set()
         for start in range(0, len(run_ids), MOST_LISTED):
             listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + MOST_LISTED])
             query, view = f"attributes.run_id IN ({listed})", ViewType.ALL
             experiments = [self.experiment_id]
             with _sorted_errors():
                 runs = self.client.search_runs(experiments, query, view, max_results=MOST_LISTED)
-            found |= {str(run.info.run_id) for run in runs}
-        return found
+            known_ids |= {str(run.info.run_id) for run in runs}
+        return known_ids
 
     def _search(self, wanted: str, limit: int = 10_000) -> list[Any]:
         with _sorted_errors():
-            found = self.client.search_runs([self.experiment_id], wanted, max_results=limit)
-        return list(found)
+            runs = self.client.search_runs([self.experiment_id], wanted, max_results=limit)
+        return list(runs)
 
     def log_metrics(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
         """Store metrics, each (name, value, milliseconds since the epoch, step)."""
@@ -189,7 +189,7 @@ class Store:
         return full
 
     def ui_command(self) -> str:
-        """What opens the web interface."""
+        """Return the command that opens the web interface."""
         if self.uri is None or self.uri.startswith("http"):
             return ""
         store = shlex.quote(self.uri)
@@ -222,7 +222,7 @@ class Store:
         self.client.set_experiment_tag(self.experiment_id, key, json.dumps(view))
 
     def runs_url(self, sweep_id: str) -> str:
-        """Address of MLflow's list of a sweep's runs, as `share_view` prepared it."""
+        """Return the address of MLflow's list of a sweep's runs, as `share_view` prepared it."""
         if self.uri is None:
             return ""
         return (
@@ -234,7 +234,7 @@ class Store:
         return re.sub(r"//[^/]*@", "//", base).rstrip("/")  # no password on a screen
 
     def compare_url(self, run_ids: Sequence[str]) -> str:
-        """Address of MLflow's page that compares these runs."""
+        """Return the address of MLflow's page that compares these runs."""
         if self.uri is None:
             return ""
         runs, experiments = (

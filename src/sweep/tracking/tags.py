@@ -46,7 +46,7 @@ class Tag:
 
 
 def number(tags: Mapping[str, str], tag: str) -> int | None:
-    """The whole number that a tag holds; None where it is missing or holds none."""
+    """Return the whole number that a tag holds; None where it is missing or holds none."""
     try:
         return int(float(tags[tag]))
     except (KeyError, ValueError, OverflowError):

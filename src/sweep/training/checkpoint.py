@@ -25,19 +25,19 @@ def seal(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The last checkpoint in a folder that nothing is missing from, or None."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{MANIFEST}")]
-    found.sort(key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((path for path in found if is_whole(path)), None)
+    """Return the last checkpoint in a folder that nothing is missing from, or None."""
+    checkpoints = [path.parent for path in folder.glob(f"checkpoint-*/{MANIFEST}")]
+    checkpoints.sort(key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in checkpoints if is_whole(path)), None)
 
 
 def kept_in(checkpoint: Path) -> dict[str, Any]:
-    """What `Keeper.state` gave when the checkpoint was made."""
+    """Return the values of `Keeper.state` that the checkpoint keeps."""
     return dict(_manifest(checkpoint)["kept"])
 
 
 def step_of(checkpoint: Path) -> int:
-    """Optimizer steps done when the checkpoint was made."""
+    """Return the optimizer steps done when the checkpoint was made."""
     return int(_manifest(checkpoint)["step"])
 
 

@@ -1,4 +1,4 @@
-"""What a training costs: time of its steps alone, peak memory, floating-point operations."""
+"""The cost of a training: time of its steps alone, peak memory, floating-point operations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Stopwatch:
         self.start()
 
     def keep(self) -> dict[str, Any]:
-        """What a checkpoint has to keep of it."""
+        """Return the state that a checkpoint has to keep."""
         return {
             "elapsed_s": self.elapsed_s,
             "warmup_s": self.warmup_s,
@@ -93,7 +93,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Bytes at the peak since the reset: device memory on `cuda`, resident memory on `cpu`.
+    """Return the peak since the reset in bytes: device memory on `cuda`, resident on `cpu`.
 
     None where no peak of the training alone can be had: macOS keeps one since the start of the
     process, imports and loading included, and MPS keeps none.
@@ -112,7 +112,7 @@ def _can_reset() -> bool:
 
 
 def throughput(clock: Stopwatch, texts: float) -> float:
-    """Texts per second of training, without the first steps if there are others."""
+    """Return the texts per second of training, without the first steps if there are others."""
     warm = WARMUP_STEPS if clock.steps > WARMUP_STEPS else 0
     seconds = clock.elapsed_s - (clock.warmup_s if warm else 0.0)
     return texts * (clock.steps - warm) / clock.steps / seconds
@@ -123,7 +123,7 @@ def flops(
     tokens: float,
     computes: Callable[[Tensor, int], bool] = lambda tensor, stage: True,
 ) -> float:
-    """Floating-point operations of training, counting what freezing saves.
+    """Return the floating-point operations of training, counting what freezing saves.
 
     Per token and weight of a matrix product: 2 for the forward pass, 2 for the gradient of the
     activations wherever something below that weight trains, 2 for the gradient of the

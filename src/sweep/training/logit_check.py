@@ -1,4 +1,4 @@
-"""Whether a model computes the same in ways that have to agree, tried once before it trains.
+"""Check, before training, that a model computes the same in ways that have to agree.
 
 A few texts of the data are computed in one padded batch, one by one, and with faster kernels. What
 differs by more than rounding points to a pad token, a padding side or a pooling that the model does
@@ -39,7 +39,7 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class LogitCheck:
-    """What a model may be trained with, and what is to be said about it."""
+    """The kernels that a model may be trained with, and remarks on them."""
 
     kernels: frozenset[str]
     """Those of `cpu_kernels.KERNELS` with which the model computes what it does without."""
@@ -114,7 +114,7 @@ class _Ways:
         self._rounded: torch.Tensor | None = None
 
     def logits(self, batch: Batch, rounded: bool = False) -> torch.Tensor:
-        """(texts, classes) of a batch, in fp32 or rounded to the precision of the run."""
+        """Return (texts, classes) of a batch, in fp32 or rounded to the precision of the run."""
         there = {name: values.to(self.hardware.device) for name, values in batch.items()}
         with self.hardware.autocast() if rounded else nullcontext():
             logits: torch.Tensor = self.model(**there).logits
@@ -125,7 +125,7 @@ class _Ways:
         return float((one - other).abs().max()) <= self._allowed
 
     def difference(self, other: torch.Tensor) -> dict[str, str]:
-        """By how much another computation is off, for a note."""
+        """Return the distance of another computation, for a note."""
         off = float((other - self.plain).abs().max())
         return {"off": f"{off:.2g}", "apart": f"{self._apart:.2g}"}
 
@@ -152,7 +152,7 @@ class _Ways:
 
 
 def _fewer(kernels: frozenset[str]) -> Iterator[frozenset[str]]:
-    """All kernels, then fewer and fewer of them."""
+    """Yield all kernels, then fewer and fewer of them."""
     for without in ({*()}, {ATTENTION}, {NORMS}, {ATTENTION, NORMS}):
         yield kernels - without
     yield frozenset()
@@ -163,7 +163,7 @@ def _spread_of(logits: torch.Tensor) -> float:
 
 
 def _spread(lengths: list[int]) -> list[int]:
-    """Examples of several lengths, the longest left out: they would take most of the time."""
+    """Return examples of several lengths but the longest, which would take most of the time."""
     order = np.argsort(lengths, kind="stable")
     picked = np.linspace(0, 0.75 * (len(order) - 1), min(TEXTS, len(order)))
     return [int(order[i]) for i in dict.fromkeys(picked.astype(int))]

@@ -40,14 +40,14 @@ class MacroF1(evaluate.Metric):
 
 
 def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-    """All metrics of one split.
+    """Return all metrics of one split.
 
     Args:
         predictions: Class indices, (rows,).
         references: Class indices, (rows,).
     """
     # In memory: the default writes a cache file per call outside of mlruns/.
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for metric in (Accuracy(keep_in_memory=True), MacroF1(keep_in_memory=True)):
-        found |= metric.compute(predictions=predictions, references=references)
-    return found
+        scores |= metric.compute(predictions=predictions, references=references)
+    return scores

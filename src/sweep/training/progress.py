@@ -1,4 +1,4 @@
-"""What a training calls to say how far it is."""
+"""The callback that a training reports its progress to."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class Keeper(TrainerCallback):
         raise Stopped(state.global_step)
 
     def _seal(self, state: Any) -> None:
-        kept = {name: give() for name, (give, _) in self.state.items()}
-        seal(self._folder(state), state.global_step, kept)
+        state_by_name = {name: give() for name, (give, _) in self.state.items()}
+        seal(self._folder(state), state.global_step, state_by_name)
 
     def _folder(self, state: Any) -> Path:
         return Path(self.trainer.args.output_dir) / f"checkpoint-{state.global_step}"

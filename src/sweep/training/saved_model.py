@@ -78,7 +78,7 @@ def save(trained: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) -> nn.Module:
-    """The saved model in a fresh one, of which nothing may be left over to help.
+    """Load the saved model into a fresh one, of which nothing may be left over to help.
 
     What is drawn anew gets another seed, so a head that was not saved shows.
     """
@@ -89,13 +89,13 @@ def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) ->
         return adapters.load_saved(base, folder)
     from transformers import AutoModelForSequenceClassification
 
-    found = AutoModelForSequenceClassification.from_pretrained(
+    model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype="float32",
         use_safetensors=True,
         trust_remote_code=cfg.model.trust_remote_code,
     )
-    return cast("nn.Module", found)
+    return cast("nn.Module", model)
 
 
 def write_card(
@@ -128,13 +128,13 @@ def write_card(
 
 
 def escape(text: str) -> str:
-    """Markdown and HTML of a text switched off, on one line."""
+    """Switch off Markdown and HTML of a text, and put it on one line."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", plain)
 
 
 def _code(cfg: Config, label_names: Sequence[str]) -> str:
-    """Three lines that load the model; the folder of an adapter does not know its classes."""
+    """Return three lines that load the model; an adapter's folder does not know its classes."""
     name, package, classes = "AutoModelForSequenceClassification", "transformers", ""
     if cfg.freeze.adapter:
         name, package = "AutoPeftModelForSequenceClassification", "peft"

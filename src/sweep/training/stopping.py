@@ -1,4 +1,4 @@
-"""How a run is asked to stop, and says that it has; needs none of the heavy libraries."""
+"""Requests for a run to stop, and its answer; needs none of the heavy libraries."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _SCORES = ("loss", "accuracy", "f1")
 
 @dataclass(frozen=True)
 class Session:
-    """Where a training keeps its checkpoints, whom it tells, and what may stop it."""
+    """The checkpoints of a training, the listeners to it, and the request that may stop it."""
 
     output_dir: Path
     """Emptied by the caller. A whole checkpoint in it is gone on from."""
@@ -54,7 +54,7 @@ class Session:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What one training gave."""
+    """The results of one training."""
 
     metrics: dict[str, float]
     """train_loss, train_runtime_s, ...; loss, accuracy and F1 of every held-out split."""
@@ -126,17 +126,17 @@ def _train(
 
 
 def predict(subject: Subject, part: Encoded, cfg: Config, output_dir: Path) -> np.ndarray:
-    """Probabilities that a model gives a split, (rows, classes), in the order of the split."""
+    """Return the probabilities of a split, (rows, classes), in the order of the split."""
     with left_as_it_was(subject.model):
         trainer = make_trainer(subject, dict.fromkeys(NAMES, part), cfg, output_dir)
         return _predict(trainer, part, "test")[1]
 
 
 def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dict[str, float]:
-    """What the training took; to be asked before anything else needs memory."""
+    """Return the costs of the training; to be asked before anything else needs memory."""
     clock, cut = trainer.clock, trainer.cut
     epochs = trainer.state.epoch or 0.0
-    found = {
+    costs = {
         "train_loss": _last_logged(trainer, "loss"),
         "train_runtime_s": clock.elapsed_s,
         "train_samples_per_second": cost.throughput(clock, epochs * len(texts)),
@@ -145,39 +145,39 @@ def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dic
         ),
     }
     if (peak := trainer.peak_memory()) is not None:
-        found["peak_memory_mib"] = peak / 2**20
+        costs["peak_memory_mib"] = peak / 2**20
     if trainer.args.device.type == "cpu":  # elsewhere steps are queued, and a clock sees that alone
-        found |= {f"train_{phase}_s": seconds for phase, seconds in clock.phases.items()}
-    return found
+        costs |= {f"train_{phase}_s": seconds for phase, seconds in clock.phases.items()}
+    return costs
 
 
 def _evaluate(
     trainer: SweepTrainer, encoded: dict[str, Encoded], cfg: Config
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Scores and probabilities of the held-out splits."""
+    """Return the scores and probabilities of the held-out splits."""
     t = cfg.trainer
-    found, probabilities = {}, {}
+    all_scores, probabilities = {}, {}
     held_out = {"validation": "eval", "test": "test"}
     if len(encoded["test"]) and not t.load_best_model_at_end and not t.eval_steps:
         del held_out["validation"]  # the end of the last epoch has just evaluated it
-        found = {f"eval_{name}": _last_logged(trainer, f"eval_{name}") for name in _SCORES}
+        all_scores = {f"eval_{name}": _last_logged(trainer, f"eval_{name}") for name in _SCORES}
     for name, prefix in held_out.items():
         if len(encoded[name]):
             scores, probabilities[name] = _predict(trainer, encoded[name], prefix)
-            found |= scores
-    return found, probabilities
+            all_scores |= scores
+    return all_scores, probabilities
 
 
 def _predict(
     trainer: SweepTrainer, part: Encoded, prefix: str
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Scores of a split, and its probabilities in the order of the split."""
+    """Return the scores of a split, and its probabilities in the order of the split."""
     output = trainer.predict(cast(Any, part), metric_key_prefix=prefix)
     logits = torch.from_numpy(output.predictions).float()
     probabilities = np.empty(logits.shape, np.float32)
     probabilities[part.order] = torch.softmax(logits, -1).numpy()
-    found = output.metrics or {}
-    return {f"{prefix}_{name}": found[f"{prefix}_{name}"] for name in _SCORES}, probabilities
+    metrics = output.metrics or {}
+    return {f"{prefix}_{name}": metrics[f"{prefix}_{name}"] for name in _SCORES}, probabilities
 
 
 def _last_logged(trainer: SweepTrainer, key: str) -> float:

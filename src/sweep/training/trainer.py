@@ -36,7 +36,7 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What a Trainer works on."""
+    """The model and data that a Trainer works on."""
 
     model: nn.Module
     """With its strategy applied."""
@@ -66,7 +66,7 @@ class SweepTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """As the Trainer's; the numbers of the rows are not for the model."""
+        """Move inputs as the Trainer does; the numbers of the rows are not for the model."""
         rows = inputs["row"]
         others = {name: values for name, values in inputs.items() if name != "row"}
         prepared = cast(dict[str, Any], super()._prepare_inputs(others))
@@ -75,40 +75,40 @@ class SweepTrainer(Trainer):
         return prepared
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **kwargs: Any) -> Any:
-        """As the Trainer's; it has just called `model.train()`, which wakes frozen dropout."""
+        """Compute the loss after `model.train()`, which has just woken frozen dropout."""
         if model.training:
             self.frozen_modes.set()
             self.clock.mark("data")
-        found = super().compute_loss(model, inputs, **kwargs)
-        loss = found[0] if isinstance(found, tuple) else found
+        result = super().compute_loss(model, inputs, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
         # On a GPU this would wait for the device in every step; there the log decides.
         if loss.device.type == "cpu" and model.training:
             check_loss(loss.item(), self.state.global_step + 1)
             self.clock.mark("forward")
-        return found
+        return result
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As the Trainer's; what follows the forward pass is the backward pass."""
+        """Do the Trainer's step; what follows the forward pass is the backward pass."""
         loss = cast(torch.Tensor, super().training_step(*args, **kwargs))
         self.clock.mark("backward")
         return loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Not counted in each step, where it costs a walk over all parameters; see `cost.flops`."""
+        """Return 0: a count in each step walks over all parameters; see `cost.flops`."""
         return 0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's, neither its time nor its memory that of the training."""
+        """Evaluate, with time and memory kept apart from those of the training."""
         with self._apart():
             return cast(dict[str, float], super().evaluate(*args, **kwargs))
 
     def peak_memory(self) -> int | None:
-        """Bytes at the peak of the steps so far, before a stop and an evaluation included."""
+        """Return the peak of the steps in bytes, before a stop and an evaluation included."""
         now = cost.peak_memory(self.args.device.type)
         return None if now is None else max(now, self._earlier_peak or 0)
 
     def kept(self) -> dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]:
-        """What a checkpoint keeps beside the Trainer's own; see `Keeper.state`."""
+        """Return the state for a checkpoint beside the Trainer's own; see `Keeper.state`."""
         return {
             "window": (self._window, self._restore_window),
             "clock": (self.clock.keep, self.clock.restore),
@@ -122,7 +122,7 @@ class SweepTrainer(Trainer):
         return [self._tr_loss.item(), self._globalstep_last_logged]
 
     def _restore_window(self, window: list[float]) -> None:
-        """The Trainer starts its window of the logged loss anew; the curve would show that."""
+        """Restore the window of the logged loss: a new one would show in the curve."""
         self._tr_loss = torch.tensor(window[0], device=self.args.device)
         self._globalstep_last_logged = int(window[1])
 
@@ -142,7 +142,7 @@ class SweepTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
     def log(self, *args: Any, **kwargs: Any) -> None:
-        """As the Trainer's, off the clock."""
+        """Log off the clock."""
         with self.clock.paused():
             super().log(*args, **kwargs)
 
@@ -185,9 +185,9 @@ class Watcher(TrainerCallback):
         loss = (logs or {}).get("loss")
         if loss is not None:
             check_loss(loss, state.global_step)
-        kept = {_CURVES[k]: float(v) for k, v in (logs or {}).items() if k in _CURVES}
-        if kept:
-            self.report(kept, state.global_step, state.max_steps)
+        points = {_CURVES[k]: float(v) for k, v in (logs or {}).items() if k in _CURVES}
+        if points:
+            self.report(points, state.global_step, state.max_steps)
 
 
 _CURVES = {"loss": "train_loss"} | {
@@ -226,7 +226,7 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
 def make_trainer(
     subject: Subject, encoded: dict[str, Encoded], cfg: Config, output_dir: Path
 ) -> SweepTrainer:
-    """The Trainer of a run, without anything that watches it."""
+    """Return the Trainer of a run, without anything that watches it."""
     trainer = SweepTrainer(
         model=subject.model,
         args=training_arguments(cfg, subject.hardware, output_dir),
@@ -245,7 +245,7 @@ def make_trainer(
 
 
 def training_arguments(cfg: Config, hardware: Hardware, output_dir: Path) -> TrainingArguments:
-    """The Trainer's arguments for a run; everything not named here keeps its default.
+    """Return the Trainer's arguments for a run; everything not named here keeps its default.
 
     Raises:
         ConfigError: This process is one of several, whose batches accelerate would mix.
