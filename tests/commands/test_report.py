@@ -346,11 +346,8 @@ def test_a_report_on_a_sweep_at_work_is_not_its_last_word(
     last.status, last.run_id, last.metrics = "RUNNING", "", {}
     write_record(last)
     write_plan(folder, records, id=sweep_id, started="2026-01-01T00:00:00+00:00")
-    lock = liveness.claim(folder)
-    try:
+    with liveness.claim(folder):
         assert rebuild.main([]) == 0
-    finally:
-        lock.release()
     shown = capsys.readouterr().out
     assert "note: the sweep is still running: 5 of 6 runs have finished" in shown
     assert "RUNNING" not in shown

@@ -31,10 +31,10 @@ from sweep.commands.sweep import main
 from sweep.config import launchers
 from sweep.config.compose import compose_jobs, compose_sweep
 from sweep.config.schema import Config, ConfigError
-from sweep.execution.launcher import _left
+from sweep.execution.launcher import _in_words, _left
 from sweep.execution.scheduler import Executed, Execution
 from sweep.runs import liveness
-from sweep.runs.record import RunSpec
+from sweep.runs.record import Record, RunSpec, write_record
 from sweep.tracking.store import Store
 
 TIMED = ("_s", "per_second", "_mib")
@@ -249,12 +249,33 @@ def test_once_the_disk_is_full_no_other_run_begins(
 
 def test_a_run_that_its_launcher_lost_is_left_alone_while_it_is_alive(tmp_path: Path) -> None:
     spec = RunSpec("none", Config(), {}, "key", "sweep", tmp_path, Store(None))
-    lock = liveness.claim(tmp_path)
-    assert _left(spec, "the node is away") is None
-    lock.release()
+    with liveness.claim(tmp_path):
+        assert _left(spec, "the node is away") is None
     record = _left(spec, "the node is away")
     assert record is not None
     assert (record.status, record.reason) == ("FAILED", "the node is away")
+
+
+def test_a_stopped_run_that_its_launcher_gave_up_still_goes_on(tmp_path: Path) -> None:
+    spec = RunSpec("none", Config(), {}, "key", "sweep", tmp_path, Store(None))
+    stopped = Record("", "none", "none", "KILLED", "stopped at step 2", folder=str(tmp_path))
+    write_record(stopped, tmp_path)
+    record = _left(spec, "UncompletedJobError: timed out too often")
+    assert record is not None
+    assert (record.status, record.reason) == ("KILLED", "stopped at step 2")
+    earlier = _left(spec, "UncompletedJobError: no such partition", before=record)
+    assert earlier is not None
+    assert (earlier.status, earlier.reason) == (
+        "KILLED",
+        "UncompletedJobError: no such partition",
+    )
+
+
+def test_of_an_error_on_ray_the_cause_is_shown() -> None:
+    traceback = "ray::_run_job() (pid=9)\n  File 'x.py'\n    run()\nValueError: no such column"
+    assert _in_words(RuntimeError(traceback)) == "RuntimeError: ValueError: no such column"
+    assert _in_words(RuntimeError("first\nsecond")) == "RuntimeError: first"
+    assert _in_words(KeyboardInterrupt()) == "KeyboardInterrupt"
 
 
 @pytest.mark.parametrize("launcher", ["mute", "short"])

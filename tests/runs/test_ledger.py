@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def make(books: Ledger, store: Any) -> Make:
     def of(name: str, status: str, *, has: tuple[str, ...] = (), delivered: bool = True) -> Path:
         folder = books.root / "sweeps" / "one" / name
         folder.mkdir(parents=True)
-        lock = liveness.claim(folder)
+        with liveness.claim(folder):
+            pass
         box = Outbox(folder, store)
         box.create(name, {"sweep.host": "here"})
         if delivered:
@@ -70,7 +72,6 @@ def make(books: Ledger, store: Any) -> Make:
         write_record(record, folder)
         with books.lock(KEY):
             books.add(KEY, folder)
-        lock.release()
         return folder
 
     return of
@@ -243,9 +244,9 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from sweep.runs import liveness
-lock = liveness.claim(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(60)
+with liveness.claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -288,6 +289,18 @@ def test_a_run_of_another_machine_is_dead_when_it_is_silent_for_long(
     os.utime(folder / LOCK, (touched, touched))
     assert books.close_dead() == dead
     assert status_of(folder)[0] == ("KILLED" if dead else "RUNNING")
+
+
+def test_a_run_that_ended_in_order_is_over_for_every_machine_at_once(
+    books: Ledger, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make("000_none", "KILLED", has=("checkpoints",))
+    with monkeypatch.context() as there:
+        there.setattr(platform, "node", lambda: "another-machine")
+        with liveness.claim(folder):
+            began = (folder / HOST).stat().st_mtime_ns
+    assert books.stopped(KEY) == folder
+    assert (folder / HOST).stat().st_mtime_ns == began
 
 
 # Delivering.

@@ -405,11 +405,10 @@ def test_a_claimed_folder_is_not_given_to_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(liveness, "PROBE_S", 0.05)
-    lock = liveness.claim(folder)
-    with pytest.raises(Timeout):
-        liveness.claim(folder)
-    lock.release()
-    liveness.claim(folder).release()
+    with liveness.claim(folder), pytest.raises(Timeout), liveness.claim(folder):
+        pass
+    with liveness.claim(folder):
+        pass
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"unknown": 1}'])
@@ -453,9 +452,7 @@ def test_a_heart_goes_on_beating_where_its_folder_was_removed(
     folder = tmp_path / "run"
     folder.mkdir()
     box = Outbox(folder, Store(None))
-    lock = liveness.claim(folder)
     # A thread that dies of an exception fails the test: warnings are errors here.
-    with liveness.heartbeat(folder, box):
+    with liveness.claim(folder), liveness.heartbeat(folder, box):
         shutil.rmtree(folder)
         time.sleep(0.1)
-    lock.release()

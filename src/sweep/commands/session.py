@@ -188,7 +188,7 @@ def open_session(
     """Open a sweep: its folder is locked and its summary run is open while the block lasts."""
     folder, started = new_folder(RootPaths(ledger.root).sweeps), _now()
     with ExitStack() as stack:
-        stack.callback(liveness.claim(folder).release)
+        stack.enter_context(liveness.claim(folder))
         box = stack.enter_context(_summary_run(folder, store, command))
         stack.enter_context(liveness.heartbeat(folder, box))
         yield SweepSession(ledger, store, command, sweep, folder, box, started)

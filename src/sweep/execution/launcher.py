@@ -30,8 +30,6 @@ from sweep.runs.ledger import Ledger
 from sweep.runs.read_records import best_try
 from sweep.runs.record import Record, RunSpec
 
-"""Folder of a sweep for what launchers other than ours write."""
-
 
 @dataclass
 class Task:
@@ -102,7 +100,7 @@ def launch(
     except Exception as error:
         why_ended = f"hydra/launcher={chosen.name} ended with {_in_words(error)}"
     if len(returns) == len(specs):
-        records = _from_returns(task, returns)
+        records = _from_returns(task, returns, before)
     else:
         records, at_work = _from_folders(specs, before)
         why_ended += f"; {at_work} of them still at work elsewhere" if at_work else ""
@@ -117,7 +115,9 @@ def _start(chosen: Launch, task: Task, folder: Path) -> Sequence[JobReturn]:
     return returns
 
 
-def _from_returns(task: Task, returns: Sequence[JobReturn]) -> dict[int, Record]:
+def _from_returns(
+    task: Task, returns: Sequence[JobReturn], before: dict[int, Record | None]
+) -> dict[int, Record]:
     records = {}
     for (index, spec), returned in zip(task.specs, returns, strict=True):
         if returned.status == JobStatus.UNKNOWN:
@@ -125,18 +125,25 @@ def _from_returns(task: Task, returns: Sequence[JobReturn]) -> dict[int, Record]
         try:
             record = returned.return_value
         except Exception as error:
-            record = _left(spec, _in_words(error))
+            record = _left(spec, _in_words(error), before[index])
         if record is not None:
             records[index] = record
     return records
 
 
-def _left(spec: RunSpec, reason: str) -> Record | None:
-    """Return the record of a run that its launcher has lost; None while it is still at work."""
+def _left(spec: RunSpec, reason: str, before: Record | None = None) -> Record | None:
+    """Return the record of a run that its launcher has lost; None while it is still at work.
+
+    One that was stopped is not failed by that: it would not go on from its checkpoint.
+    """
     record = best_try(spec.folder)
     if record is not None and record.status == "FINISHED":
         return record
-    return None if liveness.is_alive(spec.folder) else close_left(spec, "FAILED", reason)
+    if liveness.is_alive(spec.folder):
+        return None
+    if record is not None and record.status == "KILLED":
+        return record if record != before else close_left(spec, "KILLED", reason)
+    return close_left(spec, "FAILED", reason)
 
 
 def _from_folders(
@@ -164,4 +171,7 @@ def _from_folders(
 
 
 def _in_words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    """Put an exception in one line; Ray's begins with where it was raised, and ends with why."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line[0].isspace()]
+    told = lines[-1] if lines and lines[0].startswith("ray::") else "".join(lines[:1])
+    return f"{type(error).__name__}: {told}".rstrip(": ")

@@ -14,6 +14,7 @@ import transformers
 import transformers.conversion_mapping
 
 from sweep.base import environment, process_groups
+from sweep.execution.stop_requests import NOTICES
 from sweep.models import bitsandbytes_import
 
 # A process that has started CUDA cannot be forked. Whether there is a GPU is asked of the driver.
@@ -32,7 +33,8 @@ for module in (
     importlib.import_module(module)
 
 # A scheduler signals the whole group; the runs answer for themselves, the server outlives them.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for notice in (signal.SIGTERM, *NOTICES):
+    signal.signal(notice, signal.SIG_IGN)
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", category=FutureWarning)

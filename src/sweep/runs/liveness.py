@@ -24,8 +24,9 @@ PROBE_S = 2.0
 """Others hold a lock for a moment when they look whether somebody has it."""
 BEAT_S = 30.0
 """How often a run or sweep shows other machines that it is alive."""
-SILENT_S = 600.0
-"""A run of another host is taken for dead when it has not touched its lock for that long."""
+SILENT_S = 180.0
+"""A run of another host is taken for dead when it has not touched its lock for that long: six
+beats, as a shared file system may show a change a minute late (NFS: acregmax of 60 s)."""
 
 
 def lock_of(folder: Path) -> FileLock:
@@ -33,16 +34,25 @@ def lock_of(folder: Path) -> FileLock:
     return FileLock(folder / LOCK)
 
 
-def claim(folder: Path) -> FileLock:
-    """Take the lock of a folder for this process, and say which machine it runs on.
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, and say which machine does, as long as the block lasts.
+
+    Whoever leaves in order takes the name away: other machines then need not wait for a silence.
 
     Raises:
         filelock.Timeout: Another process has it.
     """
-    lock = lock_of(folder)
-    lock.acquire(timeout=PROBE_S)
-    (folder / HOST).write_text(platform.node(), "utf-8")
-    return lock
+    with lock_of(folder).acquire(timeout=PROBE_S):
+        (folder / HOST).write_text(platform.node(), "utf-8")
+        began = (folder / HOST).stat()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # somebody removed the folder
+                (folder / HOST).write_text("", "utf-8")
+                # Its time says when the run or sweep began.
+                os.utime(folder / HOST, ns=(began.st_atime_ns, began.st_mtime_ns))
 
 
 @contextmanager

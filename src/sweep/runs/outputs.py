@@ -41,9 +41,11 @@ class Curves:
         self.progress(metrics, step, steps)
 
     def cut(self, step: int) -> None:
-        """Forget points behind a checkpoint, which will come again."""
+        """Forget points behind a step, which will come again."""
         path = RunPaths(self.folder).curves
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        if not path.exists():
+            return
+        lines = path.read_text("utf-8").splitlines()
         remaining = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step]
         write_atomically(path, "".join(f"{line}\n" for line in remaining))
 

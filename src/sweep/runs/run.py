@@ -123,7 +123,9 @@ def _same_splits(spec: RunSpec) -> Splits:
 
 def _go_on(session: Session, curves: Curves, record: Record) -> None:
     """Cut the curves at the checkpoint from which the training goes on, if there is one."""
-    if (stopped := session.resume_from) is not None:
-        step = checkpoint.step_of(stopped)
-        curves.cut(step)
-        record.notes.append(Remark("note.went_on", {"step": step}))
+    if (stopped := session.resume_from) is None:
+        curves.cut(-1)  # of a try that left none
+        return
+    step = checkpoint.step_of(stopped)
+    curves.cut(step)
+    record.notes.append(Remark("note.went_on", {"step": step}))
