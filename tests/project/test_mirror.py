@@ -38,7 +38,6 @@ COVERED = {
     "execution/active": "execution/test_scheduler",
     "execution/other_sweeps": "commands/test_session",
     "execution/processes": "execution/test_worker",
-    "execution/stop_requests": "execution/test_scheduler",
     "features/cut": "features/test_compute",
     "features/frozen_part": "features/test_compute",
     "features/payoff": "features/test_compute",
