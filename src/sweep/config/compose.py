@@ -24,17 +24,17 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from sweep.config import address, checks, launchers, schema, user_files
 from sweep.config.checks import value_at
+from sweep.config.composed_base import Base, apply, one_line
 from sweep.config.launchers import Launch
 from sweep.config.overrides import (
     LAUNCHER,
     LAUNCHER_KEYS,
-    OPEN,
     parse,
     too_many,
     value_of,
@@ -46,7 +46,7 @@ GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experi
 SWEEP_WIDE = tuple(field.name for field in fields(SweepSettings))
 Axes = dict[str, list[Override]]
 """Per key, the overrides to try, in the order typed; one entry for what does not vary."""
-Bases = dict[tuple[str, ...], DictConfig | None]
+Bases = dict[tuple[str, ...], Base | None]
 """Composed configuration per choice of groups, None for one that failed: composing is slow."""
 
 
@@ -162,7 +162,7 @@ def _axes(overrides: Sequence[str], bases: Bases, errors: list[str]) -> tuple[Ax
     params = cfg.hydra.sweeper.get("params") or {}
     with open_dict(cfg):
         del cfg["hydra"]
-    bases[fixed] = copy.deepcopy(cfg)
+    bases[fixed] = Base(copy.deepcopy(cfg))
     default = parse([f"{key}={value}" for key, value in params.items()], groups, _loader(), errors)
     return _accepted(default | typed, cfg, errors), launch
 
@@ -194,7 +194,7 @@ def _accepted(axes: Axes, scratch: DictConfig, errors: list[str]) -> Axes:
             errors.append(_sweep_wide(key, values))
             continue
         settings = values if key not in GROUPS else []
-        refused = [(value, reason) for value in settings if (reason := _apply(scratch, value))]
+        refused = [(value, reason) for value in settings if (reason := apply(scratch, value))]
         errors += [wrong_type(value, reason) for value, reason in refused]
         if not refused:
             accepted[key] = values
@@ -208,8 +208,8 @@ def _sweep_wide(key: str, values: Sequence[Override]) -> str:
 
 def _limit(axes: Axes, bases: Bases) -> int:
     """Return how many runs the sweep may have, as typed or as the configuration says."""
-    base = next(iter(bases.values()))
-    return int(axes["max_runs"][0].value() if "max_runs" in axes else cast(Any, base).max_runs)
+    base = cast(Base, next(iter(bases.values())))
+    return int(axes["max_runs"][0].value() if "max_runs" in axes else base.cfg.max_runs)
 
 
 def _jobs(
@@ -259,64 +259,15 @@ def _job_config(line: tuple[Override, ...], bases: Bases, errors: list[str]) -> 
     try:
         if groups not in bases:
             bases[groups] = None
-            bases[groups] = _compose(groups)
-        if bases[groups] is None:
+            bases[groups] = Base(_compose(groups))
+        base = bases[groups]
+        if base is None:
             return None
-        cfg = copy.deepcopy(cast(DictConfig, bases[groups]))
-        for override in line:
-            if override.key_or_group not in GROUPS:
-                _apply(cfg, override)
-        return _to_object(cfg, errors)
+        settings = [override for override in line if override.key_or_group not in GROUPS]
+        return base.with_settings(settings, errors)
     except ConfigError as error:
         errors += error.messages
         return None
-
-
-def _to_object(cfg: DictConfig, errors: list[str]) -> Composed:
-    """Resolve; a key that has no value is reported and given one, so that others are checked."""
-    for key in keys():
-        try:
-            missing = OmegaConf.select(cfg, key, throw_on_resolution_failure=True) is None
-            if not (missing and OmegaConf.is_missing(*_parent(cfg, key))):
-                continue
-            errors.append(f"{key} is required. Set it with {key}=VALUE.")
-        except OmegaConfBaseException as error:
-            reason = _plain(error).partition(" full_key:")[0]
-            reason = reason.removeprefix("ConfigError raised while resolving interpolation: ")
-            errors.append(f"{key} has no value: {reason}. Set it with {key}=VALUE.")
-        OmegaConf.update(cfg, key, PLACEHOLDERS.get(key, value_at(Composed(), key)))
-    return cast(Composed, OmegaConf.to_object(cfg))
-
-
-PLACEHOLDERS = {
-    "data.name": "missing",
-    "model.name": "missing",
-    "model.name_or_path": "missing",
-    "freeze.name": "missing",
-    "optimizer.optim": "sgd",
-    "tracking.uri": None,
-}
-"""Stand in for required keys that are not set."""
-
-
-def _parent(cfg: DictConfig, key: str) -> tuple[Any, str]:
-    parent, _, name = key.rpartition(".")
-    return (OmegaConf.select(cfg, parent) if parent else cfg), name
-
-
-def _apply(cfg: DictConfig, override: Override) -> str:
-    """Set a value as Hydra does; returns what is wrong with it, or an empty string."""
-    key = override.key_or_group
-    if key.startswith("model.parts.") and cfg.model.parts is None:
-        return "the model has no parts of its own; set model.parts={head: PATTERN, ...}"
-    value, is_open = override.value(), f"{key}.".startswith(OPEN)
-    if key == "model.parts" and cfg.model.parts is None and isinstance(value, dict):
-        cfg.model.parts = {}  # for OmegaConf cannot merge into null
-    try:
-        OmegaConf.update(cfg, key, value, merge=True, force_add=is_open)
-    except OmegaConfBaseException as error:
-        return _plain(error)
-    return ""
 
 
 def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
@@ -331,16 +282,9 @@ def _compose(groups: Sequence[str], return_hydra_config: bool = False) -> DictCo
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         asked = f" ({' '.join(groups)})" if groups else ""
         raise ConfigError(
-            f"The configuration{asked} cannot be composed: {_plain(error.__cause__ or error)}."
+            f"The configuration{asked} cannot be composed: {one_line(error.__cause__ or error)}."
             " Correct the YAML file of that option."
         ) from None
-
-
-def _plain(error: BaseException) -> str:
-    """Return an error of Hydra or OmegaConf in one line, without their bookkeeping."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    message_lines = [line for line in lines if not line.startswith(("reference_", "object_type"))]
-    return " ".join(message_lines).rstrip(".")
 
 
 def _duplicate_errors(jobs: list[Job]) -> list[str]:

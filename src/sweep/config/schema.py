@@ -7,6 +7,7 @@ later module reads them. Field names follow `TrainingArguments` where it has the
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_type_hints
@@ -335,9 +336,10 @@ class Composed(SweepSettings, Config):
         return SweepSettings(**settings)
 
 
-def keys(node: type = Composed, prefix: str = "") -> dict[str, Any]:
+@functools.cache
+def keys(node: type = Composed, prefix: str = "") -> Mapping[str, Any]:
     """Return all dotted keys of the schema, groups included, with their types."""
-    key_types = {}
+    key_types: dict[str, Any] = {}
     for name, kind in get_type_hints(node).items():
         key_types[prefix + name] = kind
         if dataclasses.is_dataclass(kind):
