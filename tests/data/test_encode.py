@@ -14,11 +14,11 @@ import transformers
 from support.config import compose
 
 from sweep.base import cache
-from sweep.config.schema import Config
+from sweep.config.schema import Config, ConfigError
 from sweep.data import encode as tokens
 from sweep.data.encode import encode
 from sweep.data.split_rows import NAMES
-from sweep.data.splits import Splits, load_splits
+from sweep.data.splits import Split, Splits, load_splits
 
 
 @pytest.fixture
@@ -103,3 +103,50 @@ def test_a_cache_that_cannot_be_written_is_told_and_costs_time_only(
     ]
     assert found.runtime_s > 0
     np.testing.assert_array_equal(found.encoded["train"][0]["input_ids"], expected)
+
+
+def splits_of(rows: dict[str, list[tuple[str, int]]]) -> Splits:
+    """Splits by name, with labels 0 and 1."""
+    parts = {
+        name: Split([t for t, _ in texts], np.array([y for _, y in texts]), np.arange(len(texts)))
+        for name, texts in rows.items()
+    }
+    return Splits(**parts, label_names=["a", "b"], notes=[])
+
+
+ROWS = {
+    "train": [("great cup", 0), ("\U00013000 cup", 1), ("sad cup", 1), ("a a a sad", 1)],
+    "validation": [("\U00013001 cup", 0), ("road", 1)],
+    "test": [("\U00013002 cup", 1), ("a a a great", 0), ("a", 0)],
+}
+"""Characters that no small tokenizer knows, and texts that differ behind five tokens."""
+
+
+def test_texts_that_are_one_to_the_model_are_in_one_split(cfg: Config) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cfg.model.name_or_path)
+    short = replace(cfg, data=replace(cfg.data, max_length=5))
+    tokenised = tokens.encode_splits(splits_of(ROWS), tokenizer, short)
+    kept = {name: sorted(part.order.tolist()) for name, part in tokenised.encoded.items()}
+    assert kept == {"train": [0, 2], "validation": [1], "test": [0, 1, 2]}
+    assert tokenised.encoded["train"].lengths == [4, 4]
+    assert tokenised.encoded["train"].tokens == 8
+    assert [example["row"] for example in tokenised.encoded["validation"]] == [5]
+    assert [str(note).partition(":")[0] for note in tokenised.notes] == [
+        "3 texts left out of training and validation"
+    ]
+    long = tokens.encode_splits(splits_of(ROWS), tokenizer, cfg)
+    assert long.encoded["train"].order.tolist() == [0, 2, 3]
+    all_rows = replace(cfg, data=replace(cfg.data, deduplicate=False))
+    assert len(tokens.encode_splits(splits_of(ROWS), tokenizer, all_rows).encoded["train"]) == 4
+
+
+def test_a_tokenizer_that_knows_nothing_of_the_data_is_refused(cfg: Config) -> None:
+    rows = {name: [(f"{chr(0x13000 + i)}", i % 2) for i in range(4)] for name in NAMES}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cfg.model.name_or_path)
+    with pytest.raises(ConfigError) as caught:
+        tokens.encode_splits(splits_of(rows), tokenizer, cfg)
+    assert str(caught.value) == (
+        "the tokenizer gives 8 texts the token ids of a text in a later split, and without them"
+        " training lacks a class, or validation is empty. Choose a model for the language of the"
+        " data, or raise data.max_length."
+    )

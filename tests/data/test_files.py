@@ -149,3 +149,36 @@ def test_brackets_nested_too_deeply_are_told(suffix: str, tmp_path: Path) -> Non
         f"data.path='deep.{suffix}' cannot be read as {suffix}: its brackets are nested too deeply."
         " Save the file anew."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "kinds", "remedy"),
+    [
+        ("rows.jsonl", "quoting", "none", ".csv, .tsv, .txt", "null"),
+        ("rows.jsonl", "separator", ";", ".csv, .tsv, .txt", "null"),
+        ("rows.parquet", "quoting", "minimal", ".csv, .tsv, .txt", "null"),
+        ("rows.parquet", "encoding", "cp949", ".csv, .tsv, .txt, .jsonl, .json", "utf-8-sig"),
+        ("rows.parquet", "encoding_errors", "ignore", ".csv, .tsv, .txt, .jsonl, .json", "strict"),
+    ],
+)
+def test_keys_that_no_file_heeds_are_refused(
+    name: str, key: str, value: str, kinds: str, remedy: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        table(ROWS).to_parquet(path)
+    else:
+        table(ROWS).to_json(path, orient="records", lines=True)
+    assert refusal(path, **{key: value}) == (
+        f"data.{key}={value!r} has no effect on data.path={name!r}: it is for {kinds}. Set"
+        f" data.{key}={remedy}."
+    )
+
+
+def test_a_key_is_heeded_where_one_of_the_files_is_of_its_kind(tmp_path: Path) -> None:
+    table(ROWS).to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    table(make_rows(20, seed=1)).to_csv(tmp_path / "test.csv", index=False, sep=";")
+    cfg = config(
+        tmp_path / "rows.jsonl", test_path=str(tmp_path / "test.csv"), separator=";", quoting="none"
+    )
+    assert len(load_splits(cfg).test) > 0

@@ -80,14 +80,33 @@ def test_control_characters_are_no_part_of_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "other"), [("good", "GOOD"), ("pos", "ｐｏｓ"), ("straße", "STRASSE"), ("1", "1.0")]
+    ("name", "other"),
+    [
+        ("good", "GOOD"),
+        ("pos", "ｐｏｓ"),
+        ("straße", "STRASSE"),
+        ("1", "1.0"),
+        ("0", "-0"),
+        ("10", "10."),
+        ("1", "+1"),
+        ("1", "１"),
+        ("7", "٧"),
+        ("positive", "роѕitive"),
+        ("BAP", "ΒΑΡ"),
+        ("βαρ", "ΒΑΡ"),
+        ("iyi", "İYİ"),
+        ("sıcak", "sicak"),
+        ("non-toxic", "non–toxic"),
+        ("don't", "don’t"),
+    ],
+    ids=ascii,
 )
 def test_classes_that_may_be_one_are_asked_about(name: str, other: str, tmp_path: Path) -> None:
     path = save(tmp_path, table(spelled(name, other)))
-    shown = sorted([f"'{other}' (4 rows)", f"'{name}' ({GOOD - 4} rows)"])
+    shown = sorted([f"{other!r} (4 rows)", f"{name!r} ({GOOD - 4} rows)"])
     assert refusal(path) == (
-        "data.label_column='label' has classes that differ in case, width or .0 only:"
-        f" {' and '.join(shown)}. List the classes in data.label_names: with one spelling of each"
+        "data.label_column='label' has classes that differ only in case, width, letters of"
+        f" another alphabet or the way a number is written: {' and '.join(shown)}. List the classes in data.label_names: with one spelling of each"
         " they are merged, with all spellings they stay apart."
     )
     merged = load_splits(config(path, label_names=[name, "bad", "plain"]))
@@ -115,3 +134,28 @@ def test_plain_labels_are_left_alone_without_a_word(tmp_path: Path) -> None:
     splits = load_splits(config(save(tmp_path, table(rows))))
     assert pairs(splits) == sorted(rows)
     assert len(splits.notes) == 1
+
+
+@pytest.mark.parametrize("label", ["good,odd", "good; bad", "bad|plain", "good,bad,"])
+def test_several_labels_in_one_cell_are_no_class(label: str, tmp_path: Path) -> None:
+    path = save(tmp_path, table(spelled("good", label)))
+    assert refusal(path) == (
+        f"data.label_column='label' holds several labels in one cell, such as {label!r}. Several"
+        " labels per text are not supported yet: write one label per row, or take one out with"
+        " data.label_pattern; (.*) takes such cells for classes of their own."
+    )
+    kept = load_splits(config(path, label_pattern="(.*)"))
+    assert pairs(kept) == sorted(spelled("good", label))
+
+
+def test_labels_that_never_stand_alone_are_several_too(tmp_path: Path) -> None:
+    rows = [(f"text {i}", ("a,b", "b,c", "a,c")[i % 3]) for i in range(60)]
+    assert "several labels in one cell, such as 'a,b', 'a,c', 'b,c'." in refusal(
+        save(tmp_path, table(rows))
+    )
+
+
+def test_a_comma_within_a_name_is_no_list(tmp_path: Path) -> None:
+    names = ["Seoul, Korea", "Busan, Korea", "very good", "good"]
+    rows = [(f"text {i}", names[i % 4]) for i in range(80)]
+    assert set(load_splits(config(save(tmp_path, table(rows)))).label_names) == set(names)

@@ -17,6 +17,11 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\
 _ASCII_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]")
 _ASCII_BLANKS = re.compile("[\x00-\x20\x7f]+")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_TWINS = str.maketrans(
+    "АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοİı‐‑‒–—―−’‘ʼ",
+    "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoIi-------'''",
+)
+"""Letters of Cyrillic, Greek and Turkish and signs, each with the one of ASCII that looks like it."""
 # C1 controls, marks that turn the direction of writing, and what XML forbids.
 _HIDDEN = re.compile("[\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
@@ -52,6 +57,12 @@ def folded(text: str) -> str:
     if text.isascii():
         return spelling(text).casefold()
     return spelling(unicodedata.normalize("NFKC", spelling(text)).casefold())
+
+
+def look(text: str) -> str:
+    """Return what two names have in common whose letters look the same in some alphabet."""
+    name = unicodedata.normalize("NFKC", spelling(text))
+    return name if name.isascii() else name.translate(_TWINS)
 
 
 def bare(text: str) -> str:

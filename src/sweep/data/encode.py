@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from sweep.base import cache
 from sweep.base.words import Remark, Text
-from sweep.config.schema import Config, DataConfig
+from sweep.config.schema import Config, ConfigError, DataConfig
 from sweep.data.split_rows import NAMES
 from sweep.data.splits import Split, Splits
 from sweep.models import model_files
@@ -66,10 +66,18 @@ def encode_splits(
     try:
         entry = cache.get_or_make("tokens", key, make, cfg.trainer.cache_limit_mib)
     except cache.CacheError as error:
-        encoded = _arrange(_tokenize(splits, tokenizer, cfg), splits, cfg)
-        note = Remark("note.tokens", {"reason": str(error)})
-        return Tokens(encoded, key, time.perf_counter() - started, [note])
-    return Tokens(_arrange(entry.arrays, splits, cfg), key, entry.built_s, [])
+        arrays = _tokenize(splits, tokenizer, cfg)
+        runtime_s, notes = (
+            time.perf_counter() - started,
+            [Remark("note.tokens", {"reason": str(error)})],
+        )
+    else:
+        arrays, runtime_s, notes = entry.arrays, entry.built_s, []
+    encoded = _arrange(arrays, splits, cfg)
+    if cfg.data.deduplicate:
+        encoded, leaked = _drop_leaks(encoded)
+        notes += [Remark("note.same_tokens", {"n": f"{leaked:,}"})] if leaked else []
+    return Tokens(encoded, key, runtime_s, [*notes])
 
 
 def _tokenize(splits: Splits, tokenizer: Any, cfg: Config) -> dict[str, Any]:
@@ -95,6 +103,37 @@ def _arrange(arrays: cache.Arrays, splits: Splits, cfg: Config) -> dict[str, Enc
     return encoded
 
 
+def _drop_leaks(encoded: dict[str, Encoded]) -> tuple[dict[str, Encoded], int]:
+    """Leave texts out that the model cannot tell from one of a later split; test stays whole.
+
+    They may differ in unknown characters, or behind `max_length`.
+
+    Returns:
+        The splits without them, and how many they are.
+
+    Raises:
+        ConfigError: Training would lack a class, or validation be empty.
+    """
+    seen: set[bytes] = set()
+    left, leaked = dict(encoded), 0
+    for name in reversed(NAMES):
+        part = encoded[name]
+        ids = part.ids()
+        is_new = np.array([each not in seen for each in ids], bool)
+        seen.update(ids)
+        leaked += int((~is_new).sum())
+        left[name] = replace(part, order=part.order[is_new[part.order]])
+    if set(left["train"].labels) != set(left["train"].labels[left["train"].order]) or (
+        len(encoded["validation"]) and not len(left["validation"])
+    ):
+        raise ConfigError(
+            f"the tokenizer gives {leaked:,} texts the token ids of a text in a later split, and"
+            " without them training lacks a class, or validation is empty. Choose a model for the"
+            " language of the data, or raise data.max_length."
+        )
+    return left, leaked
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of a split, all texts one after the other; an example is a view of them."""
@@ -111,13 +150,18 @@ class Encoded:
 
     @property
     def tokens(self) -> int:
-        """Token ids of all texts, without padding."""
-        return int(self.ends[-1])
+        """Token ids of all examples, without padding."""
+        return sum(self.lengths)
 
     @property
     def lengths(self) -> list[int]:
         """Token ids of each example."""
         return [int(length) for length in np.diff(self.ends)[self.order]]
+
+    def ids(self) -> list[bytes]:
+        """Return the token ids of each row, to be compared."""
+        ids = self.columns.get("input_ids", np.zeros(0))
+        return [ids[start:end].tobytes() for start, end in pairwise(self.ends)]
 
     def __len__(self) -> int:
         return len(self.order)

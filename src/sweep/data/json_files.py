@@ -10,6 +10,8 @@ import pandas as pd
 from sweep.config.schema import DataConfig
 from sweep.data.files import DataFile
 
+KINDS = (".jsonl", ".json")
+
 
 def read(file: DataFile, cfg: DataConfig) -> pd.DataFrame:
     """Return the rows of a file with all their columns.

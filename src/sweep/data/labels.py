@@ -1,17 +1,19 @@
 """Labels as they are written -> classes: which spellings are one, and in which order they come.
 
-Spellings that look the same are the same class. Those that differ in case or width may not be
-("US" and "us"), so somebody has to say.
+Spellings that differ in what cannot be seen are the same class. Those that differ in case, width or
+alphabet may not be ("US" and "us"), so somebody has to say.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from decimal import Decimal
 
 import pandas as pd
 
-from sweep.base.characters import cleaned, folded, spelling
+from sweep.base.characters import cleaned, folded, look, spelling
 from sweep.config.schema import ConfigError, DataConfig
 from sweep.data.table_files import shorten
 
@@ -67,6 +69,8 @@ def classes(
             f" ({shorten(present)}). That is no class label; choose another column."
         )
     _check_alike(labels, source)
+    if cfg.label_pattern is None:
+        _check_joined(present, source)
     names = [cleaned(name) for name in declared or []]
     if not set(present) <= set(names):
         names = present
@@ -74,12 +78,11 @@ def classes(
 
 
 def _as_listed(names: list[str], present: list[str], source: str) -> dict[str, str]:
-    """Map labels to listed names: the same, or the one that differs in case or width alone."""
-    exact = {spelling(name): name for name in names}
-    alike = {_folded(name): name for name in names}
-    listed = {
-        label: exact.get(spelling(label)) or alike.get(_folded(label)) or "" for label in present
-    }
+    """Map labels to listed names: the same, or the first that may be the same class."""
+    listed = dict.fromkeys(present, "")
+    for alike in (spelling, *ALIKE):
+        by_key = {alike(name): name for name in reversed(names)}
+        listed = {label: name or by_key.get(alike(label), "") for label, name in listed.items()}
     unknown = [label for label, name in listed.items() if not name]
     unused = [name for name in names if name not in listed.values()]
     if unknown or unused:
@@ -102,20 +105,62 @@ def _check_numbers(present: list[str], source: str) -> None:
 
 def _check_alike(labels: pd.Series, source: str) -> None:
     """Refuse classes that may be one."""
-    counts: dict[str, list[str]] = {}
-    for name, count in labels.value_counts(sort=False).items():
-        counts.setdefault(_folded(str(name)), []).append(f"{name!r} ({count:,} rows)")
-    alike = sorted(" and ".join(sorted(names)) for names in counts.values() if len(names) > 1)
-    if alike:
+    rows = {str(name): f"{name!r} ({n:,} rows)" for name, n in labels.value_counts().items()}
+    alike: dict[frozenset[str], None] = {}
+    for key in ALIKE:
+        groups: dict[str, set[str]] = {}
+        for name in rows:
+            groups.setdefault(key(name), set()).add(name)
+        alike |= {frozenset(names): None for names in groups.values() if len(names) > 1}
+    shown = sorted(" and ".join(sorted(map(rows.__getitem__, names))) for names in alike)
+    if shown:
         raise ConfigError(
-            f"{source} has classes that differ in case, width or .0 only: {', '.join(alike[:5])}."
-            " List the classes in data.label_names: with one spelling of each they are merged,"
-            " with all spellings they stay apart."
+            f"{source} has classes that differ only in case, width, letters of another alphabet or"
+            f" the way a number is written: {', '.join(shown[:5])}. List the classes in"
+            " data.label_names: with one spelling of each they are merged, with all spellings they"
+            " stay apart."
         )
 
 
+def _check_joined(present: list[str], source: str) -> None:
+    """Refuse cells that hold several of the labels, which would become classes of their own."""
+    parts = {name: _parts(name) for name in present}
+    known = Counter(part for each in parts.values() for part in each)
+    joined = [
+        name
+        for name, each in parts.items()
+        if len(each) > 1
+        if not each.isdisjoint(present) or all(known[part] > 1 for part in each)
+    ]
+    if joined:
+        raise ConfigError(
+            f"{source} holds several labels in one cell, such as {shorten(joined)}. Several labels"
+            " per text are not supported yet: write one label per row, or take one out with"
+            " data.label_pattern; (.*) takes such cells for classes of their own."
+        )
+
+
+def _parts(name: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in re.split("[,;|]", name) if part.strip())
+
+
 def _folded(name: str) -> str:
-    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", folded(name))
+    return folded(_number(name))
+
+
+def _look(name: str) -> str:
+    return folded(look(_number(name)))
+
+
+def _number(name: str) -> str:
+    """Return an integer as it is written in one way only; anything else, codes as 01, as it is."""
+    if not re.fullmatch(r"[-+]?(\d|[^\D0]\d{1,17})(\.0*)?", name):
+        return name
+    return str(int(Decimal(name)))
+
+
+ALIKE: tuple[Callable[[str], str], ...] = (_folded, _look)
+"""What two labels have in common that may be one class."""
 
 
 def _natural(name: str) -> tuple[int, float, str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import pandas as pd
 
 from sweep.base.files import check_sha256, find, reason_of
 from sweep.config.schema import ConfigError, DataConfig
 from sweep.data import cells, csv_files, json_files, parquet_files
-from sweep.data.files import DataFile, open_file
+from sweep.data.files import KINDS, DataFile, open_file
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ _NOT_WRITTEN = {
     "data.label_column": ("bytes", "objects", "lists"),
 }
 """What a column may not hold as text; a text may well stand in brackets."""
+_EFFECTS = {
+    ("separator", "quoting"): csv_files.KINDS,
+    ("encoding", "encoding_errors"): (*csv_files.KINDS, *json_files.KINDS),
+}
+"""Keys of `data` that have no effect on files of other kinds."""
 Reader = Callable[[str, str, DataConfig], tuple[pd.DataFrame, list[str] | None, str]]
 """(source, split, cfg) -> all columns, declared classes, and the source as error messages say it"""
 
@@ -141,6 +147,7 @@ def _read_file(path: str, split: str, cfg: DataConfig) -> tuple[pd.DataFrame, No
     where = f"{key}={path!r}"
     location = find(path, key)
     file = open_file(location, where)
+    _check_effect(file, cfg)
     if split == "train":
         check_sha256(location, cfg.sha256, "data.sha256")
     try:
@@ -157,6 +164,31 @@ def _read_file(path: str, split: str, cfg: DataConfig) -> tuple[pd.DataFrame, No
         raise ConfigError(
             f"{where} cannot be read as {file.kind[1:]}: {reason_of(error)}. {advice}"
         ) from None
+
+
+def _check_effect(file: DataFile, cfg: DataConfig) -> None:
+    """Refuse keys that say how text or CSV is read, where no file is of that kind.
+
+    Raises:
+        ConfigError: A key would have no effect.
+    """
+    kinds = {file.kind} | {kind for path in _wanted(cfg).values() if path for kind in _kinds(path)}
+    usual = DataConfig()
+    errors = [
+        f"data.{name}={getattr(cfg, name)!r} has no effect on {file.where}: it is for"
+        f" {', '.join(of_kinds)}. Set data.{name}={getattr(usual, name) or 'null'}."
+        for names, of_kinds in _EFFECTS.items()
+        for name in names
+        if getattr(cfg, name) != getattr(usual, name) and kinds.isdisjoint(of_kinds)
+    ]
+    if errors:
+        raise ConfigError(*errors)
+
+
+def _kinds(path: str) -> set[str]:
+    """Return the kinds that a file may be, by its name."""
+    suffixes = {suffix.lower() for suffix in PurePath(path).suffixes}
+    return suffixes & set(KINDS)
 
 
 def _rows_of(file: DataFile, cfg: DataConfig) -> pd.DataFrame:

@@ -174,7 +174,7 @@ def _predict(
     """Return the scores of a split, and its probabilities in the order of the split."""
     output = trainer.predict(cast(Any, part), metric_key_prefix=prefix)
     logits = torch.from_numpy(output.predictions).float()
-    probabilities = np.empty(logits.shape, np.float32)
+    probabilities = np.full((len(part.labels), logits.shape[1]), np.nan, np.float32)
     probabilities[part.order] = torch.softmax(logits, -1).numpy()
     metrics = output.metrics or {}
     return {f"{prefix}_{name}": metrics[f"{prefix}_{name}"] for name in _SCORES}, probabilities
