@@ -105,9 +105,10 @@ def test_classes_that_may_be_one_are_asked_about(name: str, other: str, tmp_path
     path = save(tmp_path, table(spelled(name, other)))
     shown = sorted([f"{other!r} (4 rows)", f"{name!r} ({GOOD - 4} rows)"])
     assert refusal(path) == (
-        "data.label_column='label' has classes that differ only in case, width, letters of"
-        f" another alphabet or the way a number is written: {' and '.join(shown)}. List the classes in data.label_names: with one spelling of each"
-        " they are merged, with all spellings they stay apart."
+        "data.label_column='label' has classes that differ only in case, width, letters of another"
+        f" alphabet or the way a number is written: {' and '.join(shown)}. List the classes in"
+        " data.label_names: with one spelling of each they are merged, with all spellings they stay"
+        " apart."
     )
     merged = load_splits(config(path, label_names=[name, "bad", "plain"]))
     assert pairs(merged) == sorted(spelled(name, name))

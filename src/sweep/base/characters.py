@@ -21,7 +21,7 @@ _TWINS = str.maketrans(
     "АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοİı‐‑‒–—―−’‘ʼ",
     "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoIi-------'''",
 )
-"""Letters of Cyrillic, Greek and Turkish and signs, each with the one of ASCII that looks like it."""
+"""Letters of Cyrillic, Greek and Turkish, and signs, with those of ASCII that look like them."""
 # C1 controls, marks that turn the direction of writing, and what XML forbids.
 _HIDDEN = re.compile("[\x80-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
