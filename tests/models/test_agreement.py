@@ -193,6 +193,25 @@ def test_as_many_tokens_as_embeddings_are_fine(folder: Path) -> None:
     preflight(of_folder(folder), 3)
 
 
+@pytest.mark.parametrize(("rows", "is_fine"), [(1100, False), (1030, True)])
+def test_a_tokenizer_far_smaller_than_the_embeddings_is_another_ones(
+    rows: int, is_fine: bool, folder: Path
+) -> None:
+    knows = len(transformers.AutoTokenizer.from_pretrained(folder).get_vocab())
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    model.resize_token_embeddings(rows)
+    model.save_pretrained(folder)
+    if is_fine:
+        preflight(of_folder(folder), 3)
+        return
+    assert complaint(folder) == (
+        f"has a tokenizer that knows {knows} tokens, and a model that knows 1,100, so it is hardly"
+        " the one that the model was trained with. Put the tokenizer of this model into the folder,"
+        f" or, if it is, drop the unused rows with model.resize_token_embeddings({knows}) and"
+        " save_pretrained()."
+    )
+
+
 def test_an_index_that_only_a_template_gives_counts_too(folder: Path) -> None:
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text("utf-8"))

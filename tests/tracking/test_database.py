@@ -67,7 +67,9 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         file = address.file_of(uri)
         assert file is not None
         with contextlib.closing(sqlite3.connect(file)) as connection:
-            connection.execute("CREATE TABLE experiments (a INTEGER)")
+            connection.execute("CREATE TABLE experiments (name TEXT)")
+            connection.execute("INSERT INTO experiments VALUES ('Default')")
+            connection.commit()
         made.append(file)
         return SimpleNamespace(engine=SimpleNamespace(dispose=lambda: None))
 
@@ -103,6 +105,53 @@ def test_an_empty_file_is_made_anew_and_a_draft_left_behind_is_removed(
     assert [path.name for path in tables] == [".mlflow.db.draft"]
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     assert file.stat().st_size
+
+
+HALF_MADE = """
+CREATE TABLE experiments (name TEXT); CREATE TABLE runs (id TEXT); CREATE TABLE _alembic_tmp (a);
+CREATE TABLE alembic_version (version TEXT); INSERT INTO alembic_version VALUES ('867495a8f9d4');
+"""
+
+
+def written(file: Path, script: str) -> bytes:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript(script)
+    return file.read_bytes()
+
+
+def test_a_file_whose_making_was_cut_off_is_made_anew(tables: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    written(file, HALF_MADE)
+    (tmp_path / "mlflow.db-journal").touch()
+    database.make(file)
+    database.make(file)
+    assert len(tables) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        HALF_MADE + "INSERT INTO experiments VALUES ('Default');",
+        HALF_MADE + "INSERT INTO runs VALUES ('1');",
+        "CREATE TABLE something_else (a);",
+    ],
+    ids=["whole", "with a run", "not MLflow's"],
+)
+def test_a_file_that_may_hold_something_is_left(
+    script: str, tables: list[Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "mlflow.db"
+    before = written(file, script)
+    database.make(file)
+    assert (tables, file.read_bytes()) == ([], before)
+
+
+def test_a_file_that_is_no_database_is_left(tables: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    file.write_bytes(b"no database at all" * 100)
+    database.make(file)
+    assert tables == []
 
 
 def test_a_lock_that_is_never_freed_is_a_config_error(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """How many tokens or names a message shows."""
+LEAST_USED_ROWS = 0.8
+"""Share of the embeddings that the tokenizer of a model uses; rounding up leaves a few per cent."""
 RESTORE = "Restore the config.json of these weights, or save the model anew with save_pretrained()."
 WRAPPERS = {"_orig_mod": "torch.compile", "module": "DataParallel"}
 _BUFFERS = re.compile(
@@ -199,7 +201,7 @@ def _index_errors(where: str, tokenizer: Any, rows: int | None, given: Sequence[
     tokens |= {index: f"token {index}" for index in given if index not in tokens}
     beyond = sorted(index for index in tokens if rows is not None and index >= rows)
     if not beyond:
-        return []
+        return _surplus_of_rows(where, len(tokens), rows)
     more = ", ..." if len(beyond) > SHOWN else ""
     shown = ", ".join(f"{tokens[index]!r} ({index})" for index in beyond[:SHOWN]) + more
     return [
@@ -207,6 +209,18 @@ def _index_errors(where: str, tokenizer: Any, rows: int | None, given: Sequence[
         f" {rows}: there is no embedding for {shown}. Give the model one for each, with"
         f" model.resize_token_embeddings({max(tokens) + 1}) and save_pretrained(), or put the"
         " tokenizer of this model into the folder."
+    ]
+
+
+def _surplus_of_rows(where: str, tokens: int, rows: int | None) -> list[str]:
+    """Complain about rows that no token stands for; a few only round their number up."""
+    if rows is None or tokens >= rows * LEAST_USED_ROWS or rows - tokens < 1000:
+        return []
+    return [
+        f"{where} has a tokenizer that knows {tokens:,} tokens, and a model that knows {rows:,}, so"
+        " it is hardly the one that the model was trained with. Put the tokenizer of this model"
+        f" into the folder, or, if it is, drop the unused rows with"
+        f" model.resize_token_embeddings({tokens}) and save_pretrained()."
     ]
 
 

@@ -273,6 +273,14 @@ def weights_damage(folder: Path) -> list[str]:
     return problems
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that the weights are loaded from; their index has been checked."""
+    if (folder / WEIGHTS[0]).is_file():
+        return [folder / WEIGHTS[0]]
+    shards = (read_json(folder / WEIGHTS[1]) or {}).get("weight_map", {}).values()
+    return [folder / name for name in sorted(set(shards))]
+
+
 def _is_file(folder: Path, name: object) -> bool:
     return isinstance(name, str) and (folder / name).is_file()
 

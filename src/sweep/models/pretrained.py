@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.base.device import CPU, Hardware
 from sweep.config.schema import Config, ConfigError, ModelConfig
-from sweep.models import agreement, quantization
+from sweep.models import agreement, quantization, stored_values
 from sweep.models.agreement import Checkpoint
 from sweep.models.model_files import count_errors, fetch, limit_errors, read_config
 from sweep.models.parts import Parts, parts_of
@@ -132,6 +132,7 @@ def _disagreements(
     return (
         *agreement.weight_errors(where, checkpoint, dict(parts), values),
         *agreement.token_errors(where, load_tokenizer(cfg, folder), empty),
+        *stored_values.value_errors(where, folder, checkpoint, dict(parts)),
     )
 
 

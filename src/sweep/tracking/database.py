@@ -18,6 +18,8 @@ from sweep.config.schema import ConfigError
 
 LOCK_S = 120.0
 """How long the lock of a file is waited for; making the tables takes seconds."""
+_BESIDE = ("-journal", "-wal", "-shm")
+"""Ends of the names of SQLite's own files beside a database."""
 
 
 @contextlib.contextmanager
@@ -44,10 +46,10 @@ def locked(file: Path) -> Iterator[None]:
 def make(file: Path) -> None:
     """Make the tables of a SQLite file that is not there; the caller holds its lock.
 
-    A process that dies meanwhile leaves a draft, which the next one removes. With WAL, runs write
-    while others read.
+    A process that dies meanwhile leaves a draft, which the next one removes; other programs, and
+    version 0.1.0 did, leave the file itself half made. With WAL, runs write while others read.
     """
-    if file.exists() and file.stat().st_size:
+    if file.exists() and file.stat().st_size and not _is_half_made(file):
         return
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH, sqlalchemy_store
 
@@ -60,9 +62,29 @@ def make(file: Path) -> None:
         let_read_while_written(draft)
         with draft.open("rb") as whole:
             os.fsync(whole.fileno())
+        for name in _BESIDE:  # of the half-made file, which they would be taken for parts of
+            file.with_name(file.name + name).unlink(missing_ok=True)
         draft.replace(file)
     finally:
         _remove(draft)
+
+
+def _is_half_made(file: Path) -> bool:
+    """Whether the making of a store was cut off: it has MLflow's tables, and nothing in them.
+
+    The last step of the making is the default experiment.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            listed = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = {name for (name,) in listed}
+            asked = (
+                connection.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()
+                for name in tables - {"alembic_version"}
+            )
+            return "experiments" in tables and not any(asked)
+    except sqlite3.Error:  # locked, or no database: opening it says so
+        return False
 
 
 def _remove(draft: Path) -> None:
