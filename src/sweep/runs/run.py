@@ -69,7 +69,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     from sweep.features.cut import cut_model
     from sweep.features.frozen_part import FrozenPart
     from sweep.models.cpu_kernels import faster
-    from sweep.training import logit_check, train
+    from sweep.training import logit_check, probe, train
     from sweep.training.trainer import Subject
 
     cfg, started = spec.cfg, time.time()
@@ -94,8 +94,11 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
         outbox.describe({}, {Tag.FEATURES: features.state})
         _go_on(session, curves, record)
         subject = Subject(model, loaded.tokenizer, hardware, features.cut, ways.kernels)
+        unsolvable = probe.why_not(subject, cfg, report)
+        description.note_probe(record, cfg, unsolvable)
+        fit = train.train if unsolvable is not None else probe.solve
         with cut_model(features.cut):
-            result = train.train(subject, encoded, cfg, session, report)
+            result = fit(subject, encoded, cfg, session, report)
     record.metrics |= result.metrics
     record.notes += result.notes
 
