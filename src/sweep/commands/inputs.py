@@ -98,9 +98,7 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
 
 
-def _with_pooling(
-    cfg: ModelConfig, families: Mapping[str, Parts], folder: Path
-) -> ModelConfig:
+def _with_pooling(cfg: ModelConfig, families: Mapping[str, Parts], folder: Path) -> ModelConfig:
     """Return the model with what `model.pooling=auto` stands for, which decides the result."""
     return replace(cfg, pooling=pooling.resolve(cfg, families, folder))
 

@@ -7,8 +7,11 @@ their architecture would draw at random. What is chosen here goes for every stra
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +21,44 @@ from sweep.models.parts import Parts
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel
 
 STATED = "1_Pooling/config.json"
 """In which sentence-transformers writes down what its vectors are."""
+MODULE = "pooled_model"
+"""Of the class in a saved model's folder."""
+_CODE = '''\
+"""A {model} whose head reads one vector per text, made by pooling what the backbone hands on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import {config}, {model}
+
+
+class PooledConfig({config}):
+    model_type = "{type}"
+
+    def __init__(self, pooling: str = "{pooling}", **kwargs: Any) -> None:
+        self.pooling = pooling
+        super().__init__(**kwargs)
+
+
+class PooledModel({model}):
+    config_class = PooledConfig
+
+    def __init__(self, config: PooledConfig) -> None:
+        super().__init__(config)
+        backbone = getattr(self, self.base_model_prefix)
+        if getattr(backbone, "pooler", None) is not None:
+            setattr(backbone, "pooler", None)  # noqa: B010  # as the architectures themselves do
+        backbone.register_forward_hook(partial(hand_on, config.pooling), with_kwargs=True)
+
+
+{functions}'''
 _STATED = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -48,7 +84,8 @@ def resolve(cfg: ModelConfig, families: Mapping[str, Parts], folder: Path) -> st
     family = (read_json(folder / "config.json") or {}).get("model_type")
     pattern = (cfg.parts or families.get(str(family)) or {}).get("pooler") or ""
     has_pooler = _is_of_backbone(pattern)
-    lacks = has_pooler and not any("pooler" in name for name in _tensor_names(folder))
+    names = _tensor_names(folder) if has_pooler else []
+    lacks = bool(names) and not any("pooler" in name for name in names)
     if cfg.pooling == "auto":
         return _stated(folder) or ("mean" if lacks else None)
     if lacks or not has_pooler:
@@ -88,28 +125,23 @@ def attach(model: PreTrainedModel, pooling: str | None, parts: Parts) -> Parts:
             backbone.pooler = None
         parts = {**parts, "pooler": None}
     model.config.pooling = pooling
-    backbone.register_forward_hook(_Pooling(pooling), with_kwargs=True)
+    backbone.register_forward_hook(partial(hand_on, pooling), with_kwargs=True)
     return parts
 
 
-class _Pooling:
-    """Hook behind a backbone."""
-
-    def __init__(self, pooling: str) -> None:
-        self.pooling = pooling
-
-    def __call__(self, _: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
-        states = output["last_hidden_state"]
-        mask = kwargs.get("attention_mask")
-        if mask is None and len(args) > 1:
-            mask = args[1]
-        # Stored features come as the one vector that they are.
-        vectors = states[:, 0] if states.shape[1] == 1 else pool(states, mask, self.pooling)
-        tokens = states.shape[1] if mask is None else mask.shape[1]
-        output["last_hidden_state"] = vectors[:, None].expand(-1, tokens, -1)
-        if hasattr(output, "pooler_output"):
-            output["pooler_output"] = vectors
-        return output
+def hand_on(pooling: str, _: Any, args: Any, kwargs: Any, output: Any) -> Any:
+    """Put the one vector in the place of every token of a backbone's output; a forward hook."""
+    states = output["last_hidden_state"]
+    mask = kwargs.get("attention_mask")
+    if mask is None and len(args) > 1:
+        mask = args[1]
+    # Stored features come as the one vector that they are.
+    vectors = states[:, 0] if states.shape[1] == 1 else pool(states, mask, pooling)
+    tokens = states.shape[1] if mask is None else mask.shape[1]
+    output["last_hidden_state"] = vectors[:, None].expand(-1, tokens, -1)
+    if hasattr(output, "pooler_output"):
+        output["pooler_output"] = vectors
+    return output
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor | None, pooling: str) -> torch.Tensor:
@@ -136,6 +168,39 @@ def pool(states: torch.Tensor, mask: torch.Tensor | None, pooling: str) -> torch
         else torch.where(is_text, positions, 0).amax(1)
     )
     return states[torch.arange(len(states), device=states.device), at]
+
+
+def write_code(folder: Path, model: PreTrainedModel) -> None:
+    """Write the class that a saved model with such a head is loaded with, as transformers looks it
+    up for `trust_remote_code=True`.
+
+    Without it config.json names a type that transformers does not know: an error, where the plain
+    class would read another vector in silence.
+
+    Args:
+        folder: Of the saved model, or of an adapter on it, which has no config.json.
+        model: The one that was saved; what an adapter sits in.
+    """
+    base = next(kind for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
+    settings = type(model.config)
+    values = {
+        "config": settings.__name__,
+        "model": base.__name__,
+        "type": f"pooled-{settings.model_type}",
+        "pooling": model.config.pooling,
+        "functions": "\n\n".join(inspect.getsource(function) for function in (hand_on, pool)),
+    }
+    (folder / f"{MODULE}.py").write_text(_CODE.format(**values), "utf-8")
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    named = json.loads(path.read_text("utf-8"))
+    named |= {"model_type": values["type"], "architectures": ["PooledModel"]}
+    named["auto_map"] = {
+        "AutoConfig": f"{MODULE}.PooledConfig",
+        "AutoModelForSequenceClassification": f"{MODULE}.PooledModel",
+    }
+    path.write_text(json.dumps(named, indent=2) + "\n", "utf-8")
 
 
 def _stated(folder: Path) -> str | None:

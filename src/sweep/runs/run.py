@@ -24,6 +24,8 @@ from sweep.training import checkpoint, saved_model
 from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sweep.training.stopping import StopRequest
     from sweep.training.train import Session
 
@@ -48,7 +50,20 @@ def preflight(cfg: Config, num_labels: int) -> tuple[FreezeReport, Hardware]:
             f" the model {cfg.model.name!r} name none. Add `layers: PATTERN` to its parts, or set"
             " optimizer.layer_decay=null."
         )
+    if cfg.freeze.probe == "lbfgs":
+        _check_probe(cfg, empty, report)
     return report, hardware
+
+
+def _check_probe(cfg: Config, empty: nn.Module, report: FreezeReport) -> None:
+    from sweep.training.probe import is_linear
+
+    if not is_linear(empty, report):
+        raise ConfigError(
+            f"freeze.probe='lbfgs': the head of the model {cfg.model.name!r} is more than one"
+            " linear layer, so there is no single best answer to solve for. Set freeze.probe=adamw, or"
+            " leave it out."
+        )
 
 
 def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) -> Record:

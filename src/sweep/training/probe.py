@@ -66,12 +66,17 @@ def why_not(subject: Subject, cfg: Config, strategy: FreezeReport) -> Text | Non
     """Say why the head is not solved: None if it is, an empty text if that was not asked for."""
     if not cfg.solves_probe:
         return ""
-    if _linear(subject.model, strategy) is None:
+    if not is_linear(subject.model, strategy):
         return Remark("probe.not_linear")
     cut = subject.cut
     if cut is None or not all(level.pooled and level.name in cut.states for level in cut.levels):
         return Remark("probe.no_features")
     return None
+
+
+def is_linear(model: nn.Module, strategy: FreezeReport) -> bool:
+    """Whether all that trains is one linear layer, whose problem has a single best answer."""
+    return _linear(model, strategy) is not None
 
 
 def solve(
@@ -129,7 +134,8 @@ def _solve(
     if peak is not None:
         results["peak_memory_mib"] = peak / 2**20
     proof.finish()
-    scores, probabilities = {}, {}
+    scores: dict[str, float] = {}
+    probabilities: dict[str, np.ndarray] = {}
     for name, prefix in {"validation": "eval", "test": "test"}.items():
         if len(encoded[name]):
             of_split, probabilities[name] = predict_scored(trainer, encoded[name], prefix)
@@ -153,7 +159,9 @@ def _linear(model: nn.Module, strategy: FreezeReport) -> nn.Linear | None:
     if len(paths) != 1:
         return None
     layer = model.get_submodule(paths.pop())
-    return layer if type(layer) is nn.Linear and len(trained) == len([*layer.parameters()]) else None
+    if type(layer) is not nn.Linear or len(trained) < 2:
+        return None
+    return layer
 
 
 def _vectors(trainer: SweepTrainer, head: nn.Linear, part: Encoded) -> _Vectors:
@@ -179,7 +187,7 @@ def _solutions(train: _Vectors, validation: _Vectors, classes: int) -> Iterator[
     """Yield one solution per strength, from the strongest penalty on, until they get worse."""
     least, worse = np.inf, 0
     # Each solution is the start of the next, which is near.
-    model = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
+    model = LogisticRegression(tol=1e-6, max_iter=MOST_ITERATIONS, warm_start=True)
     for strength in STRENGTHS:
         model.set_params(C=strength)
         with warnings.catch_warnings():
@@ -193,17 +201,16 @@ def _solutions(train: _Vectors, validation: _Vectors, classes: int) -> Iterator[
             return
 
 
-def _fit_of(
-    model: LogisticRegression, train: _Vectors, validation: _Vectors, classes: int
-) -> _Fit:
+def _fit_of(model: LogisticRegression, train: _Vectors, validation: _Vectors, classes: int) -> _Fit:
     weight, bias = model.coef_, model.intercept_
     if len(weight) == 1:  # of two classes scikit-learn has one row, the difference of ours
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
     known, every = model.classes_, np.arange(classes)
     assert np.array_equal(known, every), "every class has a text to train on"
     probabilities = model.predict_proba(validation.values)
+    fitted = model.predict_proba(train.values)
     scores = {
-        "train_loss": float(log_loss(train.labels, model.predict_proba(train.values), labels=every)),
+        "train_loss": float(log_loss(train.labels, fitted, labels=every)),
         "eval_loss": float(log_loss(validation.labels, probabilities, labels=every)),
     }
     others = metrics.compute(probabilities.argmax(-1), validation.labels)
