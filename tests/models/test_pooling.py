@@ -21,7 +21,8 @@ STATED = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
 
 
 def of_folder(folder: Path, *overrides: str) -> Config:
-    return compose("freeze=none", "model=hub", f"model.name_or_path={folder}", *overrides)
+    strategy = [] if any(x.startswith("freeze=") for x in overrides) else ["freeze=none"]
+    return compose(*strategy, "model=hub", f"model.name_or_path={folder}", *overrides)
 
 
 def without_pooler(folder: Path) -> Path:
@@ -32,8 +33,7 @@ def without_pooler(folder: Path) -> Path:
 
 
 def resolved(folder: Path, *overrides: str) -> str | None:
-    cfg = of_folder(folder, *overrides)
-    return pooling.resolve(cfg.model, cfg.families, folder)
+    return pooling.resolve(of_folder(folder, *overrides), folder)
 
 
 def batch(model: Any, left: bool = False) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -52,7 +52,10 @@ def test_auto_takes_what_a_sentence_encoder_says(copy_of: Callable[[str], Path],
     modes = {f"pooling_mode_{name}": name == STATED[kind] for name in STATED.values()}
     (folder / "1_Pooling").mkdir()
     (folder / pooling.STATED).write_text(json.dumps({"word_embedding_dimension": 8} | modes))
-    assert resolved(folder) == kind
+    assert resolved(folder, "freeze=full") == kind
+    assert resolved(folder, "freeze=full", "freeze.probe=adamw") is None
+    assert resolved(folder, "freeze=none") is None  # its pooler is pretrained, and adapts
+    assert resolved(without_pooler(folder), "freeze=none") == kind
 
 
 def test_auto_leaves_an_unknown_or_double_pooling_to_the_architecture(
@@ -63,7 +66,7 @@ def test_auto_leaves_an_unknown_or_double_pooling_to_the_architecture(
     for stated in ("max_tokens",), ("mean_tokens", "max_tokens"):
         modes = {f"pooling_mode_{name}": True for name in stated}
         (folder / pooling.STATED).write_text(json.dumps(modes))
-        assert resolved(folder) is None
+        assert resolved(folder, "freeze=full") is None
 
 
 def test_auto_puts_no_random_pooler_in_place_of_one_that_is_missing(

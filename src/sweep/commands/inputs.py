@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ from sweep.base.layout import ROOT, RootPaths
 from sweep.config import decides
 from sweep.config.compose import Job
 from sweep.config.decides import Decides
-from sweep.config.schema import ConfigError, ModelConfig, TrackingConfig
+from sweep.config.schema import Config, ConfigError, ModelConfig, TrackingConfig
 from sweep.data.splits import load_splits
 from sweep.models import model_files, pooling
-from sweep.models.parts import Parts
 from sweep.runs.record import run_key
 from sweep.tracking import connect
 
@@ -82,9 +81,9 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, model_files.check_positions, cfg))
             folder = once(f"folder {cfg.model}", model_files.fetch, cfg.model)
-            model = folder and once(
-                f"pooling {cfg.model}", _with_pooling, cfg.model, cfg.families, folder
-            )
+            # What `model.pooling=auto` stands for decides the result.
+            what = f"pooling {cfg.model} {cfg.solves_probe}"
+            model = folder and once(what, _with_pooling, cfg, folder)
         if splits is not None and weights and model:
             job = replace(job, cfg=replace(cfg, model=model))
             key = run_key(job.cfg, splits.fingerprint, weights)
@@ -98,9 +97,8 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
 
 
-def _with_pooling(cfg: ModelConfig, families: Mapping[str, Parts], folder: Path) -> ModelConfig:
-    """Return the model with what `model.pooling=auto` stands for, which decides the result."""
-    return replace(cfg, pooling=pooling.resolve(cfg, families, folder))
+def _with_pooling(cfg: Config, folder: Path) -> ModelConfig:
+    return replace(cfg.model, pooling=pooling.resolve(cfg, folder))
 
 
 def check_root(root: Path) -> None:

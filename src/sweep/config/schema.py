@@ -120,8 +120,9 @@ class ModelConfig:
     # Enters the key of a run as what `auto` stands for, where that is not the model's own way.
     pooling: str | None = "auto"
     """What of the last layer the head reads: `mean` of the tokens, `cls` (the first), `last`, or
-    `pooler` (pretrained, over the first); null is the architecture's own way. `auto` takes what the
-    model says of itself, and `mean` in place of a pooler that its checkpoint lacks."""
+    `pooler` (pretrained, over the first); null is the architecture's own way. `auto` is that, but
+    `mean` in place of a pooler that the checkpoint lacks, and for a head that is solved what a
+    sentence encoder says of itself."""
     parts: dict[str, str | None] | None = setting(
         None, adds=Decides.RESULT, lacks=Decides.CONFIGURATION
     )

@@ -77,8 +77,7 @@ def build_empty(
     if errors := limit_errors(cfg, agreement.usable_positions(model)):
         raise ConfigError(*errors)
     parts = parts_of(cfg, model_config.model_type, _names(model))
-    vector = pooling.resolve(cfg.model, cfg.families, folder)
-    return model, pooling.attach(model, vector, parts)
+    return model, pooling.attach(model, pooling.resolve(cfg, folder), parts)
 
 
 def check_agreement(cfg: Config, empty: PreTrainedModel, parts: Parts, folder: Path) -> None:
@@ -174,7 +173,7 @@ def load(
     model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     quantization.settle(model)
     parts = parts_of(cfg, model_config.model_type, _names(model))
-    parts = pooling.attach(model, pooling.resolve(cfg.model, cfg.families, folder), parts)
+    parts = pooling.attach(model, pooling.resolve(cfg, folder), parts)
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
     checkpoint, values = Checkpoint.of(model, info), read_config(folder) or {}

@@ -61,8 +61,8 @@ def _check_probe(cfg: Config, empty: nn.Module, report: FreezeReport) -> None:
     if not is_linear(empty, report):
         raise ConfigError(
             f"freeze.probe='lbfgs': the head of the model {cfg.model.name!r} is more than one"
-            " linear layer, so there is no single best answer to solve for. Set freeze.probe=adamw, or"
-            " leave it out."
+            " linear layer, so there is no single best answer to solve for. Set"
+            " freeze.probe=adamw, or leave it out."
         )
 
 
