@@ -182,7 +182,11 @@ def _tables() -> Iterator[Case]:
 
 def _models(model: Callable[[Path], Path]) -> Iterator[Case]:
     def damaged(change: Make) -> Make:
-        return lambda folder: (_good_file(folder), change(model(folder)))
+        def make(folder: Path) -> None:
+            _good_file(folder)
+            change(model(folder))
+
+        return make
 
     changes: dict[str, tuple[str, Make]] = {
         "heads": ("attention heads", config(num_attention_heads=3)),
