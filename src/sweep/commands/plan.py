@@ -169,7 +169,7 @@ def _one_of_each(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def measure(
-    context: Context, console: Console, entries: Sequence[Entry], gpus: int
+    context: Context, console: Console, entries: Sequence[Entry], gpus: Sequence[str]
 ) -> list[Record]:
     """Train a few steps of each entry, one at a time in its own process; return the records."""
     from sweep.execution.progress import Pace, view

@@ -88,9 +88,8 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     ledger.deliver(DELIVERY_S, store)
     ledger.close_silent(store)
     command = address.masked(shlex.join(["python", "-m", "sweep", *argv]))
-    wants_gpu = any(job.cfg.trainer.device != "cpu" for job in jobs)
     with open_session(ledger, store, command, composed) as session:
-        return session.run(Console(), context, checked, preflight.gpus if wants_gpu else 0)
+        return session.run(Console(), context, checked, preflight.gpus)
 
 
 def _stop(*_: object) -> None:
