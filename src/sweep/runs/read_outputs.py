@@ -116,10 +116,8 @@ def predictions(record: Record) -> Predictions:
         table = stored_predictions.read(Path(record.folder))
     except (OSError, ValueError):
         return Predictions()
-    return Predictions(
-        *(table[name].tolist() for name in stored_predictions.COLUMNS),
-        classes=[name[2:] for name in table.columns if name.startswith("p_")],
-    )
+    ids, labels, guesses = (table[name].tolist() for name in stored_predictions.COLUMNS)
+    return Predictions(ids, labels, guesses, [n[2:] for n in table.columns if n.startswith("p_")])
 
 
 def curves(record: Record) -> Curves:
