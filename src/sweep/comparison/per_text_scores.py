@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sweep.base.layout import RunPaths
 from sweep.base.words import Remark
 from sweep.runs import predictions as stored_predictions
 
@@ -72,9 +73,19 @@ def read(folder: Path) -> Predictions:
         PredictionsError: It is missing, damaged or empty.
     """
     try:
-        table = stored_predictions.read(folder)
+        written = RunPaths(folder).predictions.stat()
+        return _read(folder, (written.st_mtime_ns, written.st_size))
     except OSError:
         raise PredictionsError("missing") from None
+
+
+@lru_cache(
+    maxsize=16
+)  # each comparison asks for them twice: for its tests, and for what was learnt
+def _read(folder: Path, written: tuple[int, int]) -> Predictions:
+    """Read a file that was written at a time, with a size."""
+    try:
+        table = stored_predictions.read(folder)
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise PredictionsError("damaged", reason=reason) from None

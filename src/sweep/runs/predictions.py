@@ -38,7 +38,7 @@ def read(folder: Path) -> pd.DataFrame:
     table = pd.read_csv(RunPaths(folder).predictions, dtype=str, keep_default_na=False)
     if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"it has no column {', '.join(missing)}")
-    if bool((table.to_numpy(str) == "").any()):  # no cell is written empty
+    if any((cells == "").any() for _, cells in table.items()):  # none is written empty
         raise ValueError("a row is cut short")
     return table.assign(**{name: table[name].map(csv_cells.original) for name in COLUMNS[1:]})
 
