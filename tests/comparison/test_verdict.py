@@ -121,7 +121,7 @@ def test_the_verdict_names_the_group_of_each_recommendation(tmp_path: Path) -> N
     found = compare.compare(two_models(tmp_path))
     lines = verdict.text(found).splitlines()
     assert [line.partition(".")[0] for line in lines if not line.startswith("rule")] == [
-        "no clear winner: full model=x is not shown to be worse than none",
+        "no clear winner for model=x: full is not shown to be worse than none",
         "recommended for model=x: none model=x",
         "recommended for model=y: full model=y",
     ]

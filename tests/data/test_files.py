@@ -7,8 +7,10 @@ import gzip
 import io
 import json
 import lzma
+import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ import pytest
 from support.data import config, pairs, refusal, table
 from support.models import make_rows
 
+from sweep.config.schema import ConfigError
 from sweep.data import files, parquet_files
 from sweep.data.splits import load_splits
 
@@ -182,3 +185,53 @@ def test_a_key_is_heeded_where_one_of_the_files_is_of_its_kind(tmp_path: Path) -
         tmp_path / "rows.jsonl", test_path=str(tmp_path / "test.csv"), separator=";", quoting="none"
     )
     assert len(load_splits(cfg).test) > 0
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    os.mkfifo(path)
+    assert refusal(path) == (
+        "data.path='rows.csv' is a pipe or a device, which can be read only once. Save what comes"
+        " of it as a file, and name that."
+    )
+
+
+def test_an_address_is_no_file() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_splits(replace(config(None), path="https://example.com/rows.csv"))
+    assert str(caught.value) == (
+        "data.path='https://example.com/rows.csv' is an address, not a file. Download it, and name"
+        " the file; what is on the Hugging Face hub is read by data=hub data.dataset=NAME."
+    )
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_a_column_that_is_there_twice_is_refused(column: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    table(ROWS, other=["x"] * len(ROWS)).rename(columns={"other": column}).to_csv(path, index=False)
+    assert refusal(path) == (
+        f"data.path='rows.csv' has several columns with the name {column!r}. Give each a name of"
+        " its own."
+    )
+
+
+def test_other_columns_may_be_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    frame = table(ROWS, a=["x"] * len(ROWS), b=["y"] * len(ROWS))
+    frame.rename(columns={"b": "a"}).to_csv(path, index=False)
+    assert pairs(load_splits(config(path))) == sorted(ROWS)
+
+
+def test_lines_of_json_that_are_lists_are_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in ROWS), "utf-8")
+    assert refusal(path) == (
+        "data.path='rows.jsonl' cannot be read as jsonl: every line has to hold one object, {...}."
+        " Save the file anew."
+    )
+
+
+def test_a_wrong_separator_is_not_told_as_a_wrong_quote(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    table([(f"{text}, really", label) for text, label in ROWS]).to_csv(path, index=False)
+    assert "The header is one single column: try 'data.separator=" in refusal(path, separator="\\t")

@@ -75,11 +75,11 @@ def test_another_process_counts_until_it_is_killed(tmp_path: Path) -> None:
 
 def test_a_device_belongs_to_one_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with contention.device_lock(0).acquire(timeout=0):
+    with contention.device_lock("cuda-a").acquire(timeout=0):
         with pytest.raises(Timeout):
-            contention.device_lock(0).acquire(timeout=0)
-        contention.device_lock(1).acquire(timeout=0).lock.release()
-    contention.device_lock(0).acquire(timeout=0).lock.release()
+            contention.device_lock("cuda-a").acquire(timeout=0)
+        contention.device_lock("cuda-b").acquire(timeout=0).lock.release()
+    contention.device_lock("cuda-a").acquire(timeout=0).lock.release()
 
 
 @pytest.fixture

@@ -203,3 +203,25 @@ def test_no_run_begins_after_as_many_failures_as_are_allowed(
     )
     assert executed == Executed(executed.records, False, "1 failed, and on_failure=stop")
     assert statuses(executed) == {0: "FAILED"}
+
+
+@pytest.mark.usefixtures("killed")
+@pytest.mark.parametrize(("device", "given"), [("cpu", None), ("auto", 0), ("cuda", 0)])
+def test_a_run_on_the_cpu_takes_no_gpu(
+    device: str, given: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    begun: list[int | None] = []
+    begin = active.begin
+
+    def note(context: Any, attempt: Try) -> Any:
+        begun.append(attempt.spec.device)
+        return begin(context, attempt)
+
+    monkeypatch.setattr(scheduler.active, "begin", note)
+    cfg = compose("freeze=none", f"trainer.device={device}")
+    spec = RunSpec("none", cfg, {}, "key", "sweep", tmp_path / "0", Store(None), root=tmp_path)
+    view = LineView(Console(file=io.StringIO()), Pace(1))
+    context = multiprocessing.get_context("forkserver")
+    Execution(context, view, SweepSettings(), ("cuda-a",)).run({0: spec})
+    assert begun == [given]

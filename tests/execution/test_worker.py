@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ from support.config import compose
 
 from sweep.config.schema import ConfigError
 from sweep.execution import contention, processes, worker
+from sweep.execution.retries import next_try
 from sweep.execution.worker import Outcome, Preflight
+from sweep.runs import run
 from sweep.runs.record import RunSpec, read_record
 from sweep.tracking.store import Store
 
@@ -44,7 +47,7 @@ def test_a_model_that_a_library_cannot_build_is_named(monkeypatch: pytest.Monkey
                 "model.name_or_path='mine' with freeze='none' cannot be built: ValueError: hidden"
                 " size 8 is no multiple of 7 heads. Correct the model's files, or choose another."
             ],
-            torch.cuda.device_count(),
+            (),
             [],
         )
     ]
@@ -81,6 +84,24 @@ def test_a_run_that_cannot_begin_says_why_and_leaves_a_record(
         "ConfigError: the folder is somebody else's",
     )
     assert read_record(spec.folder) == outcome.record
+
+
+def test_what_does_not_fit_while_it_is_loaded_is_not_tried_in_smaller_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any) -> None:
+        raise MemoryError("28 GiB")
+
+    monkeypatch.setattr(run.pretrained, "load", load)
+    cfg, sent = compose("freeze=none", "trainer.device=cpu"), Sent()
+    spec = RunSpec("none", cfg, {}, "key", "sweep", tmp_path / "0", Store(None), root=tmp_path)
+    worker.run_worker(sent, replace(spec, num_threads=1))  # type: ignore[arg-type]
+    outcome = sent[-1]
+    assert outcome.record.reason == (
+        "does not fit into memory while it is loaded, whatever the batch (MemoryError: 28 GiB)."
+        " Take a smaller model, fewer runs at once (jobs), or freeze=qlora"
+    )
+    assert next_try(spec, outcome, 0) is None
 
 
 @pytest.fixture

@@ -20,11 +20,12 @@ from support.models import FAMILIES
 from support.training import Trainings
 
 from sweep.base import cache
-from sweep.base.device import resolve_hardware
+from sweep.base.device import Hardware, resolve_hardware
 from sweep.config.schema import Config
 from sweep.data import encode
 from sweep.data.splits import Splits, load_splits
 from sweep.features import compute as features
+from sweep.features import frozen_part
 from sweep.features.cut import Level, cut_model, levels_of
 from sweep.features.frozen_part import SAMPLE, FrozenPart
 from sweep.models import cpu_kernels, pretrained
@@ -516,3 +517,20 @@ def test_levels_count_frozen_layers_from_the_bottom(trainings: Trainings) -> Non
     cfg = configure(trainings, "freeze=top_layers", "freeze.count=2")
     _, _, frozen, report, _ = prepared(cfg)
     assert levels_of(frozen, report) == [Level(0)]
+
+
+@pytest.mark.parametrize(("device", "hangs"), [("cpu", True), ("cuda", False)])
+def test_threads_of_the_cpu_are_no_matter_of_a_gpu(
+    device: str, hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that jobs=2 takes what jobs=1 has made."""
+    monkeypatch.setattr(frozen_part.environment, "device_name", str)
+    part: Any = SimpleNamespace(
+        model=torch.nn.Linear(1, 1),
+        tokens=SimpleNamespace(key="tokens"),
+        hardware=Hardware(device, "fp32"),
+        cfg=SimpleNamespace(trainer=SimpleNamespace(feature_dtype="fp32")),
+    )
+    before = frozen_part._surroundings(part)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 999)
+    assert (frozen_part._surroundings(part) != before) is hangs

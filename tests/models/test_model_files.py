@@ -387,3 +387,26 @@ def test_a_revision_that_is_a_commit_needs_no_hub(cached: Path) -> None:
 
 def test_without_cache_and_hub_the_revision_has_to_do(cached: Path) -> None:
     assert from_hub("model.revision=v1") == f"{NAME}@v1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("model_type", ["bert"], "a text"),
+        ("id2label", ["a", "b"], "an object"),
+        ("label2id", "a", "an object"),
+        ("architectures", "BertModel", "a list"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(
+    key: str, value: object, kind: str, copy_of: SavedModel
+) -> None:
+    folder = copy_of("bert")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {key: value}), "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        model_files.local_folder(of_folder(folder).model)
+    assert caught.value.messages == (
+        f"model.name_or_path='{folder}' has a config.json with {key}={value!r}, which has to be"
+        f" {kind}. Restore the config.json of these weights.",
+    )

@@ -9,10 +9,11 @@ SOURCE, TESTS = PROJECT / "src" / "sweep", PROJECT / "tests"
 COVERED = {
     "__main__": "end_to_end/test_command_line",
     "api": "runs/test_read_records",
-    "base/device": "training/test_train",
     "base/disk": "tracking/test_outbox",
     "base/environment": "training/test_train",
     "base/files": "models/test_model_files",
+    "base/loading": "execution/test_worker",
+    "base/locks": "commands/test_session",
     "commands/conclude": "comparison/test_verdict",
     "commands/inputs": "config/test_errors",
     "commands/sweep": "end_to_end/test_command_line",

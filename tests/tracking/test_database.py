@@ -177,6 +177,16 @@ def test_a_folder_where_nothing_can_be_made_is_told() -> None:
     )
 
 
+def test_a_folder_in_place_of_the_database_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        connect.open_store(TrackingConfig(uri=None), tmp_path)
+    assert caught.value.messages == (
+        f"{tmp_path}/mlflow.db is a folder, where the database of MLflow has to be. Move it away,"
+        " or set tracking.uri=sqlite:///FILE.",
+    )
+
+
 # Moves and copies.
 
 

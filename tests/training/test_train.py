@@ -454,6 +454,36 @@ def test_the_stopwatch_leaves_paused_blocks_out(clock: Clock) -> None:
     assert watch.elapsed_s == 7
 
 
+def test_a_pause_waits_for_what_the_device_has_still_to_do(clock: Clock) -> None:
+    """A GPU ends its steps later than they are given to it, and no step is waited for."""
+    given = 0.0
+
+    def settle() -> None:
+        nonlocal given
+        clock.now += given
+        given = 0.0
+
+    watch = cost.Stopwatch(settle)
+    watch.start()
+    for _ in range(5):
+        clock.now += 1
+        given += 2
+        watch.lap()
+    assert watch.elapsed_s == 5
+    with watch.paused():
+        assert watch.elapsed_s == 15
+        clock.now += 100
+    given += 3
+    watch.stop()
+    watch.stop()
+    assert watch.elapsed_s == 18
+
+
+def test_a_loss_that_is_found_later_is_told_as_of_then() -> None:
+    with pytest.raises(trainer.DivergedError, match=r"became nan by step 10\. Lower"):
+        trainer.check_loss(float("nan"), 10, "by")
+
+
 def test_pauses_may_be_nested_and_may_end_in_an_error(clock: Clock) -> None:
     watch = cost.Stopwatch()
     watch.start()

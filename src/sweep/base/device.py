@@ -31,6 +31,20 @@ class Hardware:
 CPU = Hardware("cpu", "fp32")
 
 
+def gpus() -> tuple[str, ...]:
+    """Return what names each GPU that this process may see, the same for all processes."""
+    import torch
+
+    # Numbers hang on CUDA_VISIBLE_DEVICES, and on the order that CUDA is asked for.
+    numbers = range(torch.cuda.device_count())
+    return tuple(f"cuda-{torch.cuda.get_device_properties(n).uuid}" for n in numbers)
+
+
+def shared_name(device: str) -> str:
+    """Return the name of a resolved device by which other processes know it too."""
+    return gpus()[0] if device == "cuda" else device
+
+
 def resolve_device(cfg: TrainerConfig) -> str:
     """Return `cuda`, `mps` or `cpu`.
 

@@ -7,7 +7,6 @@ them. Exit status: 0, or 2 for a mistake in the arguments.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.base.layout import ROOT, RootPaths, RunPaths
+from sweep.commands.arguments import OptionParser
 from sweep.config import decides
 from sweep.config.compose import compose_sweep
 from sweep.config.decides import Decides
@@ -69,15 +69,13 @@ class Entry:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="sweep.plan", add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
+    parser = OptionParser("sweep.plan")
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("--help", "-h", action="store_true")
-    arguments, overrides = parser.parse_known_args(argv)
-    if arguments.help:
-        print(HELP)
-        return 0
     try:
+        arguments, overrides = parser.parse_known_args(argv)
+        if arguments.help:
+            print(HELP)
+            return 0
         show(overrides, arguments.config_dir, arguments.measure)
         return 0
     except ConfigError as error:
@@ -171,7 +169,7 @@ def _one_of_each(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def measure(
-    context: Context, console: Console, entries: Sequence[Entry], gpus: int
+    context: Context, console: Console, entries: Sequence[Entry], gpus: Sequence[str]
 ) -> list[Record]:
     """Train a few steps of each entry, one at a time in its own process; return the records."""
     from sweep.execution.progress import Pace, view

@@ -7,7 +7,6 @@ the arguments.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.base.layout import ROOT, SweepPaths
+from sweep.commands.arguments import OptionParser
 from sweep.config.checks import value_at
 from sweep.config.compose import compose_sweep
 from sweep.config.schema import ConfigError, SweepSettings
@@ -51,11 +51,9 @@ ALLOWED = ("compare.", "report.", "tracking.", "tracking=")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="sweep.report", add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--help", "-h", action="store_true")
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    parser = OptionParser("sweep.report")
     try:
+        arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
         if arguments.help:
             print(HELP, end="")
             return 0

@@ -60,7 +60,9 @@ class SweepSession:
     """Outbox of the summary run."""
     started: datetime
 
-    def run(self, console: Console, context: Context, checked: Sequence[Checked], gpus: int) -> int:
+    def run(
+        self, console: Console, context: Context, checked: Sequence[Checked], gpus: Sequence[str]
+    ) -> int:
         """Train the runs that are missing and report all of them; return the exit status."""
         specs = {index: self._spec(job, index) for index, job in enumerate(checked)}
         records = self._finished(specs, checked)

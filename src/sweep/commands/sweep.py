@@ -6,13 +6,13 @@ finished, 1 when one did not, 2 for a mistake in the arguments, 130 after Ctrl-C
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
 
 from sweep.base.layout import ROOT
+from sweep.commands.arguments import OptionParser
 from sweep.config import address, key_reference
 from sweep.config.compose import compose_sweep, options
 from sweep.config.schema import ConfigError
@@ -25,14 +25,12 @@ DELIVERY_S = 5.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="sweep", add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
+    parser = OptionParser("sweep")
     parser.add_argument("--multirun", "-m", action="store_true")  # always on, so harmless
-    parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--keys", action="store_true")
-    arguments, overrides = parser.parse_known_args(argv)
     signal.signal(signal.SIGTERM, _stop)  # sent by schedulers; treated as Ctrl-C
     try:
+        arguments, overrides = parser.parse_known_args(argv)
         if arguments.help:
             print(help_text(arguments.config_dir))
             return 0
@@ -90,9 +88,8 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     ledger.deliver(DELIVERY_S, store)
     ledger.close_silent(store)
     command = address.masked(shlex.join(["python", "-m", "sweep", *argv]))
-    wants_gpu = any(job.cfg.trainer.device != "cpu" for job in jobs)
     with open_session(ledger, store, command, composed) as session:
-        return session.run(Console(), context, checked, preflight.gpus if wants_gpu else 0)
+        return session.run(Console(), context, checked, preflight.gpus)
 
 
 def _stop(*_: object) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from sweep.base.words import Remark
 from sweep.comparison import caveats, per_text_scores
@@ -20,6 +20,10 @@ MIN_STEPS = 10
 """Runs with fewer optimizer steps only try whether everything works, such as trainer=debug."""
 LEAST_POINTS = 4
 """Fewer points of the training loss show no direction."""
+LEAST_FALL = 0.05
+"""A training loss that falls by less of it than this is as good as level."""
+CONFIDENCE = 0.95
+"""So a run whose loss falls by more is called one that learnt nothing in 5 % of cases at most."""
 
 
 def flags_of_runs(rows: Iterable[Row], metric: str) -> dict[str, Remark]:
@@ -79,12 +83,19 @@ def _scores_of_majority(classes: np.ndarray, counts: np.ndarray, texts: int) -> 
 
 
 def _loss_fell(record: Record) -> bool:
-    """Return whether the last quarter of the training loss lies below the first, or is unknown."""
-    losses = [value for _, value in read_outputs.curves(record).get("train_loss", [])]
+    """Return whether the training loss may have fallen from its first quarter to its last.
+
+    It is said not to have fallen where a fall by `LEAST_FALL` of it can be excluded with
+    `CONFIDENCE`. The noise of a point is told from the steps between neighbours.
+    """
+    losses = np.array([value for _, value in read_outputs.curves(record).get("train_loss", [])])
     if len(losses) < LEAST_POINTS:
         return True
     quarter = max(len(losses) // 4, 1)
-    return statistics.fmean(losses[-quarter:]) < statistics.fmean(losses[:quarter])
+    first, last = losses[:quarter].mean(), losses[-quarter:].mean()
+    noise = math.sqrt(float((np.diff(losses) ** 2).mean()) / quarter)
+    most = first - last + stats.t.ppf(CONFIDENCE, len(losses) - 1) * noise
+    return bool(most >= LEAST_FALL * first)
 
 
 def _is_short(record: Record) -> bool:

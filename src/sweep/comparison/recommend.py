@@ -107,12 +107,12 @@ def recommend(
 def _open_rival(
     best: Row, rows: Sequence[Row], metric: str, differences: Sequence[Difference]
 ) -> str:
-    """Return the label of the runner-up where it is undecided against the best, else ""."""
+    """Return the runner-up, within its group, where it is undecided against the best, else ""."""
     others = sorted((r for r in rows if r is not best), key=lambda r: -r.metrics[metric].mean)
     pair = {best.label, others[0].label} if others else set()
     tests = [d for d in differences if d.metric == metric and {d.a, d.b} == pair]
     is_open = bool(others) and all(d.verdict == "undecided" for d in tests)
-    return others[0].label if is_open else ""
+    return others[0].strategy if is_open else ""
 
 
 def rule(metric: str, cost: Cost, options: CompareConfig) -> Remark:

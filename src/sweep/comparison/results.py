@@ -135,7 +135,7 @@ class Recommendation:
     unbeaten: Text = ""
     """The baseline that no strategy is shown to beat, to be shown first; empty if there is none."""
     rival: str = ""
-    """Label of the runner-up when there is no clear winner: the strategy has the best mean, but is
+    """The runner-up when there is no clear winner: the strategy has the best mean, but is
     neither shown to be better than the runner-up nor equivalent to it."""
 
 

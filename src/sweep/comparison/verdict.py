@@ -37,7 +37,7 @@ def text(comparison: Comparison) -> str:
         where = f" for {group}" if group and len(comparison.recommendations) > 1 else ""
         if recommendation.rival:
             rival, best = recommendation.rival, recommendation.strategy
-            lines.append(f"no clear winner: {rival} is not shown to be worse than {best}")
+            lines.append(f"no clear winner{where}: {rival} is not shown to be worse than {best}")
         lines += [
             f"recommended{where}: {recommendation.configuration}. {recommendation.reason}",
             f"rule: {recommendation.rule}",

@@ -59,7 +59,7 @@ def read(file: DataFile, cfg: DataConfig, columns: Sequence[str]) -> pd.DataFram
         ValueError: It is no table.
     """
     layout = _layout(file, cfg, columns)
-    if cfg.quoting is None and _has_quotes(file):
+    if cfg.quoting is None and set(columns) <= set(layout.header) and _has_quotes(file):
         _check_quotes(file, cfg, layout)
     with warnings.catch_warnings(), _body(file, cfg, layout) as stream:
         # Rows longer than the header: pandas would cut them and only warn.
@@ -75,6 +75,8 @@ def read(file: DataFile, cfg: DataConfig, columns: Sequence[str]) -> pd.DataFram
             )
         except pd.errors.ParserWarning:
             raise ValueError("its rows have more cells than its header") from None
+    if len(rows.columns) == len(layout.header):
+        rows.columns = pd.Index(layout.header)  # pandas numbers those that come twice
     return rows
 
 

@@ -84,10 +84,20 @@ def _packing(path: Path, where: str) -> str | None:
     """Return the packing of a file; None where it is not packed."""
     if path.is_dir():
         raise ConfigError(f"{where} is a folder. Name one file.")
+    if path.exists() and not path.is_file():
+        raise ConfigError(
+            f"{where} is a pipe or a device, which can be read only once. Save what comes of it as"
+            " a file, and name that."
+        )
     try:
         with path.open("rb") as stream:
             head = stream.read(16)
     except FileNotFoundError:
+        if path.parts and path.parts[0].endswith(":"):  # of https://, s3://
+            raise ConfigError(
+                f"{where} is an address, not a file. Download it, and name the file; what is on the"
+                " Hugging Face hub is read by data=hub data.dataset=NAME."
+            ) from None
         raise ConfigError(
             f"{where} does not exist (looked for {path.absolute()}). Correct the path."
         ) from None

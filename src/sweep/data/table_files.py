@@ -117,6 +117,12 @@ def _pick_columns(frame: pd.DataFrame, cfg: DataConfig, where: str) -> pd.DataFr
             f"{where} lacks {' and '.join(f'{k}={v!r}' for k, v in missing.items())}. Its columns"
             f" are: {shorten(frame.columns, 50)}.{hint or choose}"
         )
+    twice = sorted({name for name in columns.values() if [*frame.columns].count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"{where} has several columns with the name {shorten(twice)}. Give each a name of its"
+            " own."
+        )
     if frame.empty:
         raise ConfigError(f"{where} has a header but no rows.")
     texts = {

@@ -35,7 +35,7 @@ class Presence:
 
 @contextmanager
 def present(device: str, root: Path | None = None) -> Iterator[Presence]:
-    """Be seen on a device, such as `cpu` or `cuda0`, while the block runs.
+    """Be seen on a device, by the name that `device.shared_name` gives it, while the block runs.
 
     Raises:
         ConfigError: As `shared_folder`.
@@ -57,9 +57,9 @@ def present(device: str, root: Path | None = None) -> Iterator[Presence]:
             path.unlink(missing_ok=True)
 
 
-def device_lock(number: int) -> FileLock:
+def device_lock(name: str) -> FileLock:
     """Return the lock held by the sweep that uses a GPU, among all of this user on this machine."""
-    return FileLock(shared_folder() / f"cuda{number}.lock")
+    return FileLock(shared_folder() / f"{name}.lock")
 
 
 def shared_folder() -> Path:

@@ -68,11 +68,11 @@ class Task:
 def _elsewhere(spec: RunSpec) -> Execution:
     """Return the means for a single run on the machine where this is called."""
     context = forkserver.start()
-    gpus = 0
+    gpus: Sequence[str] = ()
     if spec.cfg.trainer.device != "cpu":
         gpus = processes.preflight_all(context, []).gpus
     # A single GPU was given to this job by whoever started it; several are shared out.
-    shared = gpus if gpus > 1 else 0
+    shared = gpus if len(gpus) > 1 else ()
     return Execution(context, LineView(Console(), Pace(1)), SweepSettings(), shared)
 
 

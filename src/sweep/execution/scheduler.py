@@ -6,6 +6,7 @@ A run that crashes takes down its own process and not the sweep.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 
@@ -49,8 +50,8 @@ class Execution:
     context: Context
     view: View
     settings: SweepSettings
-    gpus: int = 0
-    """How many to share out; without any, runs take the device that they find."""
+    gpus: Sequence[str] = ()
+    """Those to share out; without any, runs take the device that they find."""
 
     def run(self, specs: dict[int, RunSpec]) -> Executed:
         """Do runs, `settings.jobs` at a time; failures are recorded and the others go on.
@@ -103,8 +104,9 @@ class _Loop:
                 return
             if self._is_others(attempt):
                 continue
-            device = self._gpus.take()
-            if self._gpus.count and device is None:
+            wants_gpu = bool(self._gpus.names) and attempt.spec.cfg.trainer.device != "cpu"
+            device = self._gpus.take() if wants_gpu else None
+            if wants_gpu and device is None:
                 self._say_once("other sweeps use every GPU; waiting for one")
                 return
             self._begin(attempt, device)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -19,7 +20,8 @@ from pathlib import Path
 from filelock import Timeout
 
 from sweep.base import environment
-from sweep.base.device import Hardware
+from sweep.base.device import Hardware, gpus, resolve_device, shared_name
+from sweep.base.loading import is_of_loading
 from sweep.base.words import Remark, Text
 from sweep.config.schema import Config, ConfigError
 from sweep.execution import contention, faults
@@ -62,7 +64,8 @@ class Preflight:
 
     errors: list[str]
     """The mistakes of all configurations."""
-    gpus: int
+    gpus: Sequence[str]
+    """By the names that `device.gpus` gives."""
     sizes: list[Size]
     """One per configuration, as long as there are no mistakes."""
 
@@ -73,14 +76,12 @@ def preflight_worker(connection: Connection, configs: list[tuple[Config, int]]) 
     try:
         preflight_result = _look_at(configs)
     except Exception as error:
-        preflight_result = Preflight([f"the devices here cannot be used: {_reason(error)}"], 0, [])
+        preflight_result = Preflight([f"the devices here cannot be used: {_reason(error)}"], (), [])
     with contextlib.suppress(OSError):  # the sweep is gone
         connection.send(preflight_result)
 
 
 def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
-    import torch
-
     errors: list[str] = []
     sizes: list[Size] = []
     for cfg, num_labels in configs:
@@ -93,7 +94,8 @@ def _look_at(configs: list[tuple[Config, int]]) -> Preflight:
                 f"model.name_or_path={cfg.model.name_or_path!r} with freeze={cfg.freeze.name!r}"
                 f" cannot be built: {_reason(error)}. Correct the model's files, or choose another."
             )
-    return Preflight(errors, torch.cuda.device_count(), sizes)
+    wants_gpu = not configs or any(cfg.trainer.device != "cpu" for cfg, _ in configs)
+    return Preflight(errors, gpus() if wants_gpu else (), sizes)
 
 
 def _reason(error: BaseException) -> str:
@@ -140,7 +142,7 @@ def run_worker(connection: Connection, spec: RunSpec) -> None:
 def _claimed_run(
     connection: Connection, spec: RunSpec, ledger: Ledger, stop: StopRequest
 ) -> Outcome:
-    device = "cpu" if spec.device is None else f"cuda{spec.device}"
+    device = shared_name(resolve_device(spec.cfg.trainer))
     spec.folder.mkdir(parents=True, exist_ok=True)
     _redirect_output(spec.paths.log)
     with liveness.claim(spec.folder), ExitStack() as stack:
@@ -175,8 +177,11 @@ def _attempt(connection: Connection, spec: RunSpec, box: Outbox, stop: StopReque
 
 
 def _failed(spec: RunSpec, error: BaseException) -> Outcome:
-    record = unfinished(spec, "FAILED", f"{type(error).__name__}: {error}")
-    return Outcome(record, faults.cause_of(error), faults.is_disk_full(error))
+    reason: Text = f"{type(error).__name__}: {error}"
+    cause = faults.cause_of(error)
+    if cause == faults.MEMORY and is_of_loading(error):
+        cause, reason = faults.OTHER, Remark("end.too_large_to_load", {"reason": reason})
+    return Outcome(unfinished(spec, "FAILED", reason), cause, faults.is_disk_full(error))
 
 
 def _close(spec: RunSpec, box: Outbox, outcome: Outcome) -> Outcome:

@@ -112,7 +112,8 @@ def _surroundings(part: FrozenPart) -> list[Any]:
             part.hardware.precision,
             environment.device_name(part.hardware.device),
             part.cfg.trainer.feature_dtype,
-            torch.get_num_threads(),
+            # Their number decides the order of sums, but for a GPU.
+            torch.get_num_threads() if part.hardware.device == "cpu" else None,
         ),
         [version(name) for name in ("torch", "transformers")],
     ]

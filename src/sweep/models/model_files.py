@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,13 @@ MOST_MODULES = 2000
 number that a slip has made takes hours."""
 COUNTS = re.compile("(layers?|experts?)$|(heads|hidden_size|intermediate_size|vocab_size)$")
 """Keys of config.json that are never below 0; the first kind makes modules."""
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model_type": (lambda value: isinstance(value, str), "a text"),
+    "id2label": (lambda value: isinstance(value, dict), "an object"),
+    "label2id": (lambda value: isinstance(value, dict), "an object"),
+    "architectures": (lambda value: isinstance(value, list), "a list"),
+}
+"""Keys of config.json, the values of which libraries trip over without naming them."""
 TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -219,6 +226,12 @@ def _config_errors(where: str, folder: Path) -> list[str]:
         for key, value in values.items()
         if type(value) is int and (counts := COUNTS.search(key))
         if value < 0 or (counts[1] and value > MOST_MODULES)
+    ]
+    errors += [
+        f"{where} has a config.json with {key}={values[key]!r}, which has to be {kind}. Restore the"
+        " config.json of these weights."
+        for key, (right, kind) in KINDS.items()
+        if values.get(key) is not None and not right(values[key])
     ]
     if "quantization_config" in values:
         errors.append(

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sweep.base.device import Hardware, resolve_hardware
+from sweep.base.loading import loading
 from sweep.base.words import Remark
 from sweep.config.schema import Config, ConfigError
 from sweep.data.encode import encode_splits
@@ -91,7 +92,8 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     torch.set_num_threads(spec.num_threads)  # sums in another order give other last bits
     hardware, splits = resolve_hardware(cfg.trainer), _same_splits(spec)
     folder = fetch_same(cfg.model, spec.weights_fingerprint, spec.weights_stamp)
-    loaded = pretrained.load(cfg, splits.label_names, hardware, folder)
+    with loading():
+        loaded = pretrained.load(cfg, splits.label_names, hardware, folder)
     model, report = apply(loaded.model, loaded.parts, cfg.freeze, loaded.new_names)
     tokens = encode_splits(splits, loaded.tokenizer, cfg, folder)
     part, encoded = FrozenPart(model, loaded, report, tokens, cfg, hardware), tokens.encoded

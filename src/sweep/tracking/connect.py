@@ -160,6 +160,11 @@ def _sqlite_file(uri: str) -> Path | None:
             " see it. Use sqlite:///FILE."
         )
     file = file.absolute()
+    if file.is_dir():  # MLflow would try to open it for minutes
+        raise ConfigError(
+            f"{file} is a folder, where the database of MLflow has to be. Move it away, or set"
+            " tracking.uri=sqlite:///FILE."
+        )
     try:
         Path(f"{file}.lock").open("ab").close()
     except OSError:

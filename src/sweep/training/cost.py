@@ -24,6 +24,8 @@ _CLEAR = Path("/proc/self/clear_refs")
 class Stopwatch:
     """Seconds of the training steps, with evaluation, logging and saving taken out."""
 
+    settle: Callable[[], None] = lambda: None
+    """Waits for what the device has still to do, which would be charged to nobody in a pause."""
     elapsed_s: float = 0.0
     warmup_s: float = 0.0
     steps: int = 0
@@ -37,14 +39,19 @@ class Stopwatch:
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Hold until the next start."""
+        """Hold until the next start, once the device is done."""
+        if self._since is not None:
+            self.settle()
+        self._hold()
+
+    def _hold(self) -> None:
         if self._since is not None:
             self.elapsed_s += time.perf_counter() - self._since
             self._since = None
 
     def lap(self) -> None:
-        """Count one optimizer step."""
-        self.stop()
+        """Count one optimizer step, which the device may not have ended yet."""
+        self._hold()
         self.steps += 1
         if self.steps == WARMUP_STEPS:
             self.warmup_s = self.elapsed_s
@@ -82,6 +89,14 @@ class Stopwatch:
         finally:
             if running:
                 self.start()
+
+
+def settle(device: str) -> None:
+    """Wait for the device to end what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
 
 
 def reset_peak_memory(device: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sweep.base.loading import loading
 from sweep.base.words import Remark, Text
 from sweep.config.schema import Config
 from sweep.data.encode import Encoded
@@ -103,7 +104,8 @@ def _train(
     strategy: FreezeReport,
 ) -> TrainResult:
     model, cut = subject.model, subject.cut
-    trainer = make_trainer(subject, encoded, cfg, session.output_dir)
+    with loading():  # which moves the model to its device
+        trainer = make_trainer(subject, encoded, cfg, session.output_dir)
     if cfg.optimizer.layer_decay is not None:
         discriminate(trainer.create_optimizer(), model, strategy, cfg.optimizer.layer_decay)
     proof = Proof(model, strategy, trainer.clock.paused)

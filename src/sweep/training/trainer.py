@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,7 +57,7 @@ class SweepTrainer(Trainer):
         self, *args: Any, frozen_dropout: bool, cut: Cut | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.clock = cost.Stopwatch()
+        self.clock = cost.Stopwatch(partial(cost.settle, self.args.device.type))
         self.order: EpochOrder | None = None
         self._earlier_peak: int | None = None
         self.frozen_modes = FrozenModes(cast(nn.Module, self.model), frozen_dropout)
@@ -184,7 +185,7 @@ class Watcher(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None:
-            check_loss(loss, state.global_step)
+            check_loss(loss, state.global_step, "by")
         points = {_CURVES[k]: float(v) for k, v in (logs or {}).items() if k in _CURVES}
         if points:
             self.report(points, state.global_step, state.max_steps)
@@ -196,11 +197,17 @@ _CURVES = {"loss": "train_loss"} | {
 """What the Trainer logs -> the name of its curve."""
 
 
-def check_loss(loss: float, step: int) -> None:
-    """Raise DivergedError for a loss that is NaN or infinite."""
+def check_loss(loss: float, step: int, when: str = "at") -> None:
+    """Raise DivergedError for a loss that is NaN or infinite.
+
+    Args:
+        loss: Of one step, or the mean of several.
+        step: Which, or the last of them.
+        when: `at` one step, or `by` the last of several.
+    """
     if not math.isfinite(loss):
         raise DivergedError(
-            f"The training loss became {loss} at step {step}. Lower optimizer.learning_rate,"
+            f"The training loss became {loss} {when} step {step}. Lower optimizer.learning_rate,"
             " raise optimizer.warmup_steps, or use trainer.precision=fp32."
         )
 
