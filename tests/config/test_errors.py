@@ -370,9 +370,9 @@ CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
         " model.parts={head: PATTERN, ...}.",
     ),
     "no learning rate": (
-        ["freeze.learning_rate=null"],
+        ["freeze.rate_ratio=null"],
         "optimizer.learning_rate is not set and the strategy 'none' has no default. Set"
-        " optimizer.learning_rate, or learning_rate in the strategy's YAML.",
+        " optimizer.learning_rate, or rate_ratio in the strategy's YAML.",
     ),
     "count without layers": (
         ["freeze.count=2"],
