@@ -97,7 +97,7 @@ TYPED: dict[str, tuple[str, str]] = {
     "key without its group": (
         "precision=bf16",
         "precision is no key. Top-level keys: compare, data, experiment, families, freeze,"
-        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, report,"
+        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, rates, report,"
         " resume, seed, tracking, trainer. Did you mean trainer.precision?",
     ),
     "added key": (

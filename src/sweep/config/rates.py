@@ -36,9 +36,9 @@ def with_base_rate(cfg: Config, values: Mapping[str, Any]) -> RatesConfig:
 def guess(width: int, batch: int) -> float:
     """Return a base rate for AdamW: smaller for wider models and smaller batches.
 
-    Rates that work fall with the width: about 2e-4 for 384 (MiniLM, measured), 5e-5 to 1e-4 for 768
-    (BERT's authors tried 2e-5 to 5e-5 with batches of 16 and 32), 2e-5 and more for 2,000 and above.
-    With the square root of the batch, as the noise of a gradient (Krizhevsky 2014, 1404.5997).
+    Rates that work fall with the width: 2e-4 for 384 (MiniLM, measured), 2e-5 to 5e-5 for 768 and
+    1,024 (what BERT's authors tried, 1810.04805). They rise with the square root of the batch, as
+    the noise of a gradient falls (Krizhevsky 2014, 1404.5997).
 
     Args:
         width: Of the hidden states; 0 is unknown, and counts as wide.
