@@ -80,6 +80,8 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
         if weights:
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, model_files.check_positions, cfg))
+        if splits is not None:
+            errors.extend(_check_class_weight(cfg.trainer.class_weight, splits.label_names))
         if splits is not None and weights:
             key = run_key(cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
@@ -90,6 +92,18 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]
     alike = Counter(states)
     return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
+
+
+def _check_class_weight(weights: Any, label_names: Sequence[str]) -> list[str]:
+    """Complain about a list of weights that has not one for each class."""
+    if not isinstance(weights, list) or len(weights) == len(label_names):
+        return []
+    names = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
+    return [
+        f"trainer.class_weight={weights} has {len(weights)} weights, but the data has"
+        f" {len(label_names)} classes. Give one for each of {names}, in this order, or set"
+        " trainer.class_weight=balanced."
+    ]
 
 
 def check_root(root: Path) -> None:

@@ -99,10 +99,18 @@ def _syntax_error(pattern: str) -> str:
 def _check_stages(strategy: FreezeConfig, trainer: TrainerConfig) -> list[str]:
     if strategy.stages is None:
         return []
-    limit: float = trainer.num_train_epochs
-    key = "trainer.num_train_epochs"
+    if trainer.early_stopping_patience is not None:
+        return [
+            f"freeze.stages={strategy.stages} and"
+            f" trainer.early_stopping_patience={trainer.early_stopping_patience} exclude each"
+            " other: a training that ends early would leave layers frozen that it is to train. Set"
+            " one of them to null."
+        ]
+    limit, key = trainer.num_train_epochs, "trainer.num_train_epochs"
     if trainer.max_steps > 0:
         limit, key = trainer.max_steps, "trainer.max_steps"
+    if isinstance(limit, str):  # `auto` makes hundreds of steps
+        return []
     if strategy.stages <= limit:
         return []
     return [
