@@ -61,3 +61,9 @@ def test_patience_judges_by_the_compared_metric_unless_another_is_asked_for() ->
     assert by_default.trainer.metric_for_best_model == "f1"
     assert by_loss.trainer.metric_for_best_model == "loss"
     assert compose("freeze=none", "compare.metric=f1").trainer.metric_for_best_model is None
+
+
+def test_a_head_with_weighted_classes_is_trained_and_not_solved() -> None:
+    assert compose("freeze=full").solves_probe
+    assert not compose("freeze=full", "trainer.class_weight=balanced").solves_probe
+    assert not compose("freeze=full", "trainer.label_smoothing_factor=0.1").solves_probe

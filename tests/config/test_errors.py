@@ -1020,9 +1020,15 @@ def test_a_mistake_of_one_value_of_a_sweep_is_told(errors: Errors) -> None:
             " that ends early would leave layers frozen that it is to train. Set one of them to"
             " null.",
         ),
+        (
+            ["freeze=full", "freeze.probe=lbfgs", "trainer.class_weight=balanced"],
+            "trainer.class_weight=balanced and freeze.probe='lbfgs' exclude each other: what is"
+            " solved is the loss of the labels as they are. Leave one of them out, or set"
+            " freeze.probe=adamw.",
+        ),
     ],
 )
-def test_early_stopping_that_cannot_work_is_told(
+def test_settings_of_a_training_that_cannot_work_are_told(
     typed: list[str], message: str, errors: Errors
 ) -> None:
     assert errors("freeze=none", *typed) == [message]

@@ -13,6 +13,7 @@ COVERED = {
     "base/environment": "training/test_train",
     "base/files": "models/test_model_files",
     "base/loading": "execution/test_worker",
+    "base/locks": "commands/test_session",
     "commands/conclude": "comparison/test_verdict",
     "commands/inputs": "config/test_errors",
     "commands/sweep": "end_to_end/test_command_line",

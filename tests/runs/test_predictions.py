@@ -62,3 +62,14 @@ def test_a_damaged_file_is_left_alone(content: bytes | None, tmp_path: Path) -> 
     if content is not None:
         (tmp_path / "predictions.csv").write_bytes(content)
     assert not predictions.renew_ids(tmp_path, [0])
+
+
+@pytest.mark.parametrize("end", ["5,a", "5", "5,a,b"])
+def test_a_row_that_is_cut_short_makes_the_file_damaged(end: str, tmp_path: Path) -> None:
+    write(tmp_path, [0, 1, 2, 3, 4])
+    with (tmp_path / "predictions.csv").open("a", encoding="utf-8") as file:
+        file.write(end)
+    assert read(tmp_path) == read_outputs.Predictions()
+    with pytest.raises(per_text_scores.PredictionsError) as caught:
+        per_text_scores.read(tmp_path)
+    assert str(caught.value) == "cannot be read (a row is cut short)"

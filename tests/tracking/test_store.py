@@ -112,6 +112,8 @@ def test_a_damaged_default_store_is_told_by_its_file(
     else:
         with contextlib.closing(sqlite3.connect(file)) as connection:
             connection.execute("CREATE TABLE experiments (a INTEGER)")
+            connection.execute("INSERT INTO experiments VALUES (1)")
+            connection.commit()
     with pytest.raises(ConfigError) as caught:
         connect.open_store(TrackingConfig(uri=None), tmp_path)
     (message,) = caught.value.messages

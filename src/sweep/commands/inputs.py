@@ -17,9 +17,9 @@ from sweep.base.layout import ROOT, RootPaths
 from sweep.config import decides
 from sweep.config.compose import Job
 from sweep.config.decides import Decides
-from sweep.config.schema import ConfigError, TrackingConfig
+from sweep.config.schema import Config, ConfigError, ModelConfig, TrackingConfig
 from sweep.data.splits import load_splits
-from sweep.models import model_files
+from sweep.models import model_files, pooling
 from sweep.runs.record import run_key
 from sweep.tracking import connect
 
@@ -80,10 +80,15 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
         if weights:
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, model_files.check_positions, cfg))
+            folder = once(f"folder {cfg.model}", model_files.fetch, cfg.model)
+            # What `model.pooling=auto` stands for decides the result.
+            what = f"pooling {cfg.model} {cfg.solves_probe}"
+            model = folder and once(what, _with_pooling, cfg, folder)
         if splits is not None:
             errors.extend(_check_class_weight(cfg.trainer.class_weight, splits.label_names))
-        if splits is not None and weights:
-            key = run_key(cfg, splits.fingerprint, weights)
+        if splits is not None and weights and model:
+            job = replace(job, cfg=replace(cfg, model=model))
+            key = run_key(job.cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
             ids = splits.reported.ids.tolist()
             checked.append(Checked(job, key, *size, splits.fingerprint, weights, stamp, ids=ids))
@@ -104,6 +109,10 @@ def _check_class_weight(weights: Any, label_names: Sequence[str]) -> list[str]:
         f" {len(label_names)} classes. Give one for each of {names}, in this order, or set"
         " trainer.class_weight=balanced."
     ]
+
+
+def _with_pooling(cfg: Config, folder: Path) -> ModelConfig:
+    return replace(cfg.model, pooling=pooling.resolve(cfg, folder))
 
 
 def check_root(root: Path) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sweep.base import csv_cells
 from sweep.base.layout import RunPaths
 from sweep.base.words import Remark
+from sweep.runs import predictions as stored_predictions
 
 
 class PredictionsError(Exception):
@@ -72,20 +72,26 @@ def read(folder: Path) -> Predictions:
     Raises:
         PredictionsError: It is missing, damaged or empty.
     """
-    columns = ["id", "label", "prediction"]
     try:
-        # Everything is read as a string: a class may be called NA, or 01.
-        table = pd.read_csv(
-            RunPaths(folder).predictions, usecols=columns, dtype=str, keep_default_na=False
-        )
+        written = RunPaths(folder).predictions.stat()
+        return _read(folder, (written.st_mtime_ns, written.st_size))
     except OSError:
         raise PredictionsError("missing") from None
-    except ValueError as error:  # pandas' errors are subclasses
+
+
+@lru_cache(
+    maxsize=16
+)  # each comparison asks for them twice: for its tests, and for what was learnt
+def _read(folder: Path, written: tuple[int, int]) -> Predictions:
+    """Read a file that was written at a time, with a size."""
+    try:
+        table = stored_predictions.read(folder)
+    except ValueError as error:
         reason = str(error).splitlines()[0]
         raise PredictionsError("damaged", reason=reason) from None
     if table.empty:
         raise PredictionsError("empty")
-    return Predictions(*(table[name].map(csv_cells.original).to_numpy(object) for name in columns))
+    return Predictions(*(table[name].to_numpy(object) for name in stored_predictions.COLUMNS))
 
 
 def scores(runs: Sequence[Predictions]) -> dict[str, np.ndarray]:

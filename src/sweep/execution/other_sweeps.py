@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from filelock import Timeout
-
+from sweep.base.locks import is_held
 from sweep.runs.ledger import Ledger
 from sweep.runs.record import Record, RunSpec
 
@@ -23,12 +22,4 @@ def finished(spec: RunSpec) -> Record | None:
 
 def is_at_work(spec: RunSpec) -> bool:
     """Return whether another sweep trains the same, whose result can be taken over."""
-    if not spec.resume:
-        return False
-    lock = Ledger(spec.root).lock(spec.key)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return spec.resume and is_held(Ledger(spec.root).lock(spec.key))

@@ -17,6 +17,7 @@ from threading import Event, Thread
 from filelock import FileLock, Timeout
 
 from sweep.base.layout import HOST, LOCK
+from sweep.base.locks import is_held
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.tags import Tag
 
@@ -97,13 +98,7 @@ def is_alive(folder: Path) -> bool:
         return False
     if host_of(folder) not in ("", platform.node()):
         return _silence_s(path) < SILENT_S
-    lock = lock_of(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return is_held(lock_of(folder))
 
 
 def host_of(folder: Path) -> str:

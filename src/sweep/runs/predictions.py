@@ -15,11 +15,32 @@ from sweep.base.layout import RunPaths
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ("id", "label", "prediction")
+"""Beside them there is a probability per class, `p_NAME`."""
+
 
 def write(table: pd.DataFrame, folder: Path) -> None:
     """Write a table of id, label, prediction and probabilities; no cell is a formula."""
     texts = {name: table[name].map(csv_cells.harmless) for name in ("label", "prediction")}
     write_atomically(RunPaths(folder).predictions, table.assign(**texts).to_csv(index=False))
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Return the columns of a run's file as texts: a class may be called NA, or 01.
+
+    Raises:
+        OSError: There is no file.
+        ValueError: It is damaged.
+    """
+    import pandas as pd
+
+    # pandas' errors are subclasses of ValueError.
+    table = pd.read_csv(RunPaths(folder).predictions, dtype=str, keep_default_na=False)
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    if any((cells == "").any() for _, cells in table.items()):  # none is written empty
+        raise ValueError("a row is cut short")
+    return table.assign(**{name: table[name].map(csv_cells.original) for name in COLUMNS[1:]})
 
 
 def renew_ids(folder: Path, ids: Sequence[int]) -> bool:

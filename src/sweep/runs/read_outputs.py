@@ -7,7 +7,6 @@ what it has.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 from collections import Counter
@@ -17,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sweep.base import csv_cells
 from sweep.base.layout import SweepPaths
 from sweep.config.schema import Config, ConfigError, SweepSettings
+from sweep.runs import predictions as stored_predictions
 from sweep.runs import sweep_settings
 from sweep.runs.read_records import load as load_records
 from sweep.runs.record import Record, saved_config
@@ -113,22 +112,12 @@ def read_records(folder: Path) -> list[Record]:
 
 def predictions(record: Record) -> Predictions:
     """Return the run's predictions, empty where there are none."""
-    parsed = Predictions()
     try:
-        with record.paths.predictions.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            head = next(rows)
-            columns = [head.index(name) for name in ("id", "label", "prediction")]
-            parsed.classes.extend(name[2:] for name in head if name.startswith("p_"))
-            for row in rows:
-                values = [csv_cells.original(row[column]) for column in columns]
-                for part, value in zip(
-                    (parsed.ids, parsed.labels, parsed.predictions), values, strict=True
-                ):
-                    part.append(value)
-    except (OSError, ValueError, IndexError, StopIteration, csv.Error):
+        table = stored_predictions.read(Path(record.folder))
+    except (OSError, ValueError):
         return Predictions()
-    return parsed
+    ids, labels, guesses = (table[name].tolist() for name in stored_predictions.COLUMNS)
+    return Predictions(ids, labels, guesses, [n[2:] for n in table.columns if n.startswith("p_")])
 
 
 def curves(record: Record) -> Curves:
