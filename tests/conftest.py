@@ -30,7 +30,8 @@ CHROMIUM = next(
 
 
 SLOW = (
-    *("commands", "end_to_end", "features", "config/test_errors.py", "config/test_options.py"),
+    *("commands", "end_to_end", "features"),
+    *("config/test_composed_base.py", "config/test_errors.py", "config/test_options.py"),
     *(
         "execution/test_launcher.py",
         "execution/test_preload.py",
