@@ -17,9 +17,9 @@ from sweep.base.layout import ROOT, RootPaths
 from sweep.config import decides
 from sweep.config.compose import Job
 from sweep.config.decides import Decides
-from sweep.config.schema import ConfigError, TrackingConfig
+from sweep.config.schema import Config, ConfigError, ModelConfig, TrackingConfig
 from sweep.data.splits import load_splits
-from sweep.models import model_files
+from sweep.models import model_files, pooling
 from sweep.runs.record import run_key
 from sweep.tracking import connect
 
@@ -80,8 +80,13 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
         if weights:
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, model_files.check_positions, cfg))
-        if splits is not None and weights:
-            key = run_key(cfg, splits.fingerprint, weights)
+            folder = once(f"folder {cfg.model}", model_files.fetch, cfg.model)
+            # What `model.pooling=auto` stands for decides the result.
+            what = f"pooling {cfg.model} {cfg.solves_probe}"
+            model = folder and once(what, _with_pooling, cfg, folder)
+        if splits is not None and weights and model:
+            job = replace(job, cfg=replace(cfg, model=model))
+            key = run_key(job.cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
             ids = splits.reported.ids.tolist()
             checked.append(Checked(job, key, *size, splits.fingerprint, weights, stamp, ids=ids))
@@ -90,6 +95,10 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]
     alike = Counter(states)
     return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
+
+
+def _with_pooling(cfg: Config, folder: Path) -> ModelConfig:
+    return replace(cfg.model, pooling=pooling.resolve(cfg, folder))
 
 
 def check_root(root: Path) -> None:

@@ -53,7 +53,8 @@ def too_short(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the labels of strategies with a run that hardly began to train.
 
     A run is too short with fewer than `MIN_STEPS` optimizer steps, or when it ended before its
-    warm-up did. A run whose number of steps is unknown is not too short.
+    warm-up did. A run whose number of steps is unknown is not too short, nor is one whose head was
+    solved, which takes no steps.
     """
     return tuple(row.label for row in rows if any(map(_is_short, caveats.finished([row]))))
 
@@ -98,6 +99,8 @@ def _loss_fell(record: Record) -> bool:
 
 
 def _is_short(record: Record) -> bool:
+    if record.params.get("probe") == "lbfgs":
+        return False
     steps = _last_step(read_outputs.curves(record).values())
     if steps is None:
         return False

@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "linear",
         "polynomial",
     ),
+    "freeze.probe": ("adamw", "auto", "lbfgs"),
     "trainer.padding": ("longest", "max_length"),
     "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
     "trainer.feature_dtype": ("bf16", "fp32"),
@@ -103,6 +104,10 @@ RANGES: dict[str, Check] = {
     "model.name": _NAME,
     "model.name_or_path": _FILLED,
     "model.weights_sha256": _SHA256,
+    "model.pooling": (
+        lambda value: value in ("auto", "cls", "last", "mean", "pooler"),
+        "auto, cls, last, mean or pooler, or null for the architecture's own way",
+    ),
     "freeze.name": _NAME,
     "freeze.parts": (_are_texts, "a list of names of parts"),
     "freeze.count": _AT_LEAST_1,

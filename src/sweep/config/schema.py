@@ -117,6 +117,12 @@ class ModelConfig:
     """Refuse `model.safetensors` when its content has another checksum."""
     trust_remote_code: bool = False
     """Run Python that comes with a model. Only for authors you would give your account to."""
+    # Enters the key of a run as what `auto` stands for, where that is not the model's own way.
+    pooling: str | None = "auto"
+    """What of the last layer the head reads: `mean` of the tokens, `cls` (the first), `last`, or
+    `pooler` (pretrained, over the first); null is the architecture's own way. `auto` is that, but
+    `mean` in place of a pooler that the checkpoint lacks, and for a head that is solved what a
+    sentence encoder says of itself."""
     parts: dict[str, str | None] | None = setting(
         None, adds=Decides.RESULT, lacks=Decides.CONFIGURATION
     )
@@ -154,9 +160,18 @@ class FreezeConfig:
     """`nf4` packs the backbone's linear layers into 4 bits, under an adapter."""
     stages: int | None = None
     """Gradual unfreezing: the top 1/stages of the layers train first, in the last stage all."""
+    # Enters the key of a run where it is solved.
+    probe: str = setting("auto", lacks=Decides.RESULT | Decides.FROZEN_STATES)
+    """How a head that trains alone is fitted: `lbfgs` solves it as a logistic regression on stored
+    features, `adamw` trains it step by step; `auto` solves where it can and no rate is typed."""
     # Enters the key of a run as the rate that it trains with.
     learning_rate: float | None = setting(None, lacks=_NO_RATE | Decides.RESULT)
     """Measured default of this strategy with AdamW; `optimizer.learning_rate` overrides it."""
+
+    @property
+    def trains_head_alone(self) -> bool:
+        """Whether every pretrained weight is frozen, and nothing new is put between them."""
+        return not self.parts and self.train is None and self.adapter is None and not self.stages
 
 
 @dataclass
@@ -314,6 +329,19 @@ class Config:
     """Per family of models the names of its parts, from conf/families.yaml."""
     seed: int = setting(0, adds=Decides.RESULT)
     """Seed of head, data order and dropout. Runs that differ only in it are replicates."""
+
+    @property
+    def solves_probe(self) -> bool:
+        """Whether the head is to be solved, and not trained step by step."""
+        if self.freeze.probe != "auto":
+            return self.freeze.probe == "lbfgs"
+        return (
+            self.freeze.trains_head_alone
+            and self.optimizer.learning_rate is None
+            and not self.freeze.frozen_dropout
+            and self.trainer.cache_features is not False
+            and not self.trainer.torch_compile
+        )
 
     @property
     def learning_rate(self) -> float:

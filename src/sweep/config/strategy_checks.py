@@ -28,7 +28,7 @@ def check(cfg: Config) -> list[str]:
     errors = _check_adapter(strategy) + _check_patterns(strategy)
     if strategy.quantization not in (None, "nf4"):
         errors.append(f"freeze.quantization={strategy.quantization!r} is not known. Use nf4.")
-    return errors + _check_stages(strategy, cfg.trainer)
+    return errors + _check_stages(strategy, cfg.trainer) + _check_probe(cfg)
 
 
 def _choose(names: object) -> str:
@@ -109,3 +109,42 @@ def _check_stages(strategy: FreezeConfig, trainer: TrainerConfig) -> list[str]:
         f"freeze.stages={strategy.stages} is more than {key}={limit:g}, so a stage would be shorter"
         f" than one. Lower freeze.stages, or raise {key}."
     ]
+
+
+def _check_probe(cfg: Config) -> list[str]:
+    """Complain about a head that is to be solved, and about what a solution cannot heed."""
+    if cfg.freeze.probe != "lbfgs":
+        return []
+    if not cfg.freeze.trains_head_alone:
+        return [
+            f"freeze.probe='lbfgs' and the strategy {cfg.freeze.name!r} exclude each other: what is"
+            " solved is a head alone, and this strategy trains more. Leave freeze.probe out, or use"
+            " freeze=full."
+        ]
+    excluded = {
+        "freeze.frozen_dropout": (
+            cfg.freeze.frozen_dropout,
+            "features that change in every epoch cannot be solved for",
+        ),
+        "trainer.cache_features": (
+            cfg.trainer.cache_features is False,
+            "it is solved on stored features",
+        ),
+        "trainer.torch_compile": (cfg.trainer.torch_compile, "it is solved on stored features"),
+        "optimizer.learning_rate": (
+            cfg.optimizer.learning_rate is not None,
+            "a solution has no rate",
+        ),
+    }
+    return [
+        f"{key}={_value(cfg, key)} and freeze.probe='lbfgs' exclude each other: {reason}. Leave one"
+        " of them out, or set freeze.probe=adamw."
+        for key, (is_set, reason) in excluded.items()
+        if is_set
+    ]
+
+
+def _value(cfg: Config, key: str) -> str:
+    group, name = key.split(".")
+    value = getattr(getattr(cfg, group), name)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"

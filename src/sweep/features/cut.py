@@ -330,7 +330,11 @@ def pooled_form(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> Form:
     (output,) = outputs
     if not isinstance(output, Mapping):
         raise CutError("its backbone does not name its outputs")
-    leaves = {k: v.detach().float().requires_grad_() for k, v in output.items() if v is not None}
+    tensors = {k: v for k, v in output.items() if v is not None}
+    if getattr(getattr(model, "config", None), "pooling", None):
+        # Every token is the one vector, of which whatever else is handed on is made.
+        tensors = {"last_hidden_state": states_of(output)[:, :1]}
+    leaves = {k: v.detach().float().requires_grad_() for k, v in tensors.items()}
     # The backbone gives back what it gave before, as leaves of a graph of their own: whatever the
     # head does with them, their gradients show which of them it reads.
     body.forward = lambda *_, **__: type(output)(**leaves)

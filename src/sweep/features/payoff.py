@@ -28,6 +28,8 @@ def why_not(part: FrozenPart, levels: Sequence[Level], sharing: int) -> Text | N
     size_mib = _size_mib(part, levels)
     if size_mib > t.cache_limit_mib:
         return Remark("note.over_limit", {"size": f"{size_mib:,.0f}"})
+    if part.cfg.solves_probe and any(level.pooled for level in levels):
+        return None  # they are what it is solved on
     saved = sharing * _saved_work(part.cfg, part.tokens.encoded, levels)
     return "" if t.cache_features == "auto" and saved < WORTH else None
 

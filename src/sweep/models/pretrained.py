@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.base.device import CPU, Hardware
 from sweep.config.schema import Config, ConfigError, ModelConfig
-from sweep.models import agreement, quantization, stored_values
+from sweep.models import agreement, pooling, quantization, stored_values
 from sweep.models.agreement import Checkpoint
 from sweep.models.model_files import count_errors, fetch, limit_errors, read_config
 from sweep.models.parts import Parts, parts_of
@@ -76,7 +76,8 @@ def build_empty(
         raise _unusable(cfg.model, folder, error) from None
     if errors := limit_errors(cfg, agreement.usable_positions(model)):
         raise ConfigError(*errors)
-    return model, parts_of(cfg, model_config.model_type, _names(model))
+    parts = parts_of(cfg, model_config.model_type, _names(model))
+    return model, pooling.attach(model, pooling.resolve(cfg, folder), parts)
 
 
 def check_agreement(cfg: Config, empty: PreTrainedModel, parts: Parts, folder: Path) -> None:
@@ -172,6 +173,7 @@ def load(
     model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     quantization.settle(model)
     parts = parts_of(cfg, model_config.model_type, _names(model))
+    parts = pooling.attach(model, pooling.resolve(cfg, folder), parts)
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
     checkpoint, values = Checkpoint.of(model, info), read_config(folder) or {}

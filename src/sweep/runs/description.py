@@ -90,6 +90,20 @@ def note_costs(record: Record, tokens: Tokens, features: Features, runs: int) ->
     note(record, notes)
 
 
+def note_probe(record: Record, cfg: Config, unsolvable: Text | None) -> None:
+    """Tell how a head that trains alone is fitted, and why it is not solved where that was asked.
+
+    Raises:
+        RuntimeError: It cannot be solved, and `freeze.probe=lbfgs` was typed.
+    """
+    if cfg.freeze.trains_head_alone:
+        record.params["probe"] = "adamw" if unsolvable is not None else "lbfgs"
+    if unsolvable and cfg.freeze.probe == "lbfgs":
+        raise RuntimeError(f"freeze.probe=lbfgs: {unsolvable}. Set freeze.probe=adamw.")
+    if unsolvable:
+        note(record, [Remark("note.unsolvable", {"reason": unsolvable})])
+
+
 def note(record: Record, notes: Sequence[Text]) -> None:
     """Add notes to a record, and show them in the log of the run."""
     record.notes += notes
@@ -109,6 +123,7 @@ def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
         "max_steps": cfg.trainer.max_steps,
         "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
         "max_length": cfg.data.max_length,
+        "pooling": cfg.model.pooling or "architecture",
         "precision": precision,
         "num_labels": len(splits.label_names),
         "train_examples": len(splits.train),

@@ -103,6 +103,11 @@ def run_key(cfg: Config, data_fingerprint: str, weights_fingerprint: str) -> str
     """
     choices = decides.values(cfg, Decides.RESULT)
     choices["optimizer"]["learning_rate"] = cfg.learning_rate
+    # What came later enters only where it makes a difference, so that older keys stay.
+    if cfg.solves_probe:
+        choices["freeze"]["probe"] = "lbfgs"
+    if cfg.model.pooling is not None:
+        choices["model"]["pooling"] = cfg.model.pooling
     content = json.dumps([TRAINING, choices, data_fingerprint, weights_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -206,5 +211,7 @@ def saved_config(folder: Path) -> Config:
     """
     written = cast(DictConfig, OmegaConf.load(RunPaths(folder).config))
     settings = {each.name: written[each.name] for each in fields(Config) if each.name in written}
-    loaded = OmegaConf.merge(OmegaConf.structured(Config), settings)
+    # What their runs did where a key was not there yet.
+    before = {"freeze": {"probe": "adamw"}, "model": {"pooling": None}}
+    loaded = OmegaConf.merge(OmegaConf.structured(Config), before, settings)
     return cast(Config, OmegaConf.to_object(loaded))

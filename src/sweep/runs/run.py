@@ -25,6 +25,8 @@ from sweep.training import checkpoint, saved_model
 from sweep.training.progress import Progress
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sweep.training.stopping import StopRequest
     from sweep.training.train import Session
 
@@ -49,7 +51,20 @@ def preflight(cfg: Config, num_labels: int) -> tuple[FreezeReport, Hardware]:
             f" the model {cfg.model.name!r} name none. Add `layers: PATTERN` to its parts, or set"
             " optimizer.layer_decay=null."
         )
+    if cfg.freeze.probe == "lbfgs":
+        _check_probe(cfg, empty, report)
     return report, hardware
+
+
+def _check_probe(cfg: Config, empty: nn.Module, report: FreezeReport) -> None:
+    from sweep.training.probe import is_linear
+
+    if not is_linear(empty, report):
+        raise ConfigError(
+            f"freeze.probe='lbfgs': the head of the model {cfg.model.name!r} is more than one"
+            " linear layer, so there is no single best answer to solve for. Set"
+            " freeze.probe=adamw, or leave it out."
+        )
 
 
 def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) -> Record:
@@ -70,7 +85,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     from sweep.features.cut import cut_model
     from sweep.features.frozen_part import FrozenPart
     from sweep.models.cpu_kernels import faster
-    from sweep.training import logit_check, train
+    from sweep.training import logit_check, probe, train
     from sweep.training.trainer import Subject
 
     cfg, started = spec.cfg, time.time()
@@ -96,8 +111,11 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
         outbox.describe({}, {Tag.FEATURES: features.state})
         _go_on(session, curves, record)
         subject = Subject(model, loaded.tokenizer, hardware, features.cut, ways.kernels)
+        unsolvable = probe.why_not(subject, cfg, report)
+        description.note_probe(record, cfg, unsolvable)
+        fit = train.train if unsolvable is not None else probe.solve
         with cut_model(features.cut):
-            result = train.train(subject, encoded, cfg, session, report)
+            result = fit(subject, encoded, cfg, session, report)
     record.metrics |= result.metrics
     record.notes += result.notes
 

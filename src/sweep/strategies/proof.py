@@ -97,13 +97,17 @@ class Proof(TrainerCallback):
             with self.off_the_clock():
                 self._moved = self._changed()
 
-    def finish(self, optimizer: Any) -> None:
+    def finish(self, optimizer: Any = None) -> None:
         """Compare every tensor with what it was before the training.
+
+        Args:
+            optimizer: The one that trained; None for a head that was solved.
 
         Raises:
             ProofError: A frozen one changed, or a trained one did not.
         """
-        check_state(self._parameters, optimizer)
+        if optimizer is not None:
+            check_state(self._parameters, optimizer)
         trained = {t.name for t in self.report.tensors if t.trainable}
         changed = self._changed()
         if broken := sorted(changed - trained):

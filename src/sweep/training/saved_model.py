@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sweep.base.device import Hardware
 from sweep.config.schema import Config
 from sweep.data.encode import Encoded
-from sweep.models import pretrained
+from sweep.models import pooling, pretrained
 from sweep.models.pretrained import Loaded
 from sweep.strategies import adapters
 from sweep.strategies.description import describe
@@ -75,6 +75,9 @@ def save(trained: Any, tokenizer: Any, folder: Path) -> None:
     # Not Trainer.save_model, which adds its arguments as a pickle.
     trained.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if getattr(trained.config, "pooling", None):
+        base = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
+        pooling.write_code(folder, base)
 
 
 def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) -> nn.Module:
@@ -93,7 +96,7 @@ def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) ->
         folder,
         dtype="float32",
         use_safetensors=True,
-        trust_remote_code=cfg.model.trust_remote_code,
+        trust_remote_code=cfg.model.trust_remote_code or (folder / f"{pooling.MODULE}.py").exists(),
     )
     return cast("nn.Module", model)
 
@@ -146,10 +149,30 @@ def _code(cfg: Config, label_names: Sequence[str]) -> str:
         classes = classes.replace("`", "\\u0060")  # a backtick could end the block of code
         # The base model may come with a head for other classes, which the adapter's own replaces.
         classes += ", ignore_mismatched_sizes=True"
+    tokenizer = 'tokenizer = transformers.AutoTokenizer.from_pretrained(".")'
+    if cfg.model.pooling not in (None, "auto", "pooler"):
+        return _pooled_code(cfg, classes, tokenizer)
     return "\n".join(
         [
             f"import {package}, transformers" if package == "peft" else "import transformers",
             f'model = {package}.{name}.from_pretrained("."{classes})',
-            'tokenizer = transformers.AutoTokenizer.from_pretrained(".")',
+            tokenizer,
+        ]
+    )
+
+
+def _pooled_code(cfg: Config, classes: str, tokenizer: str) -> str:
+    """Return lines that load a model whose head reads another vector than its architecture's."""
+    if not cfg.freeze.adapter:
+        name = "transformers.AutoModelForSequenceClassification"
+        load = f'model = {name}.from_pretrained(".", trust_remote_code=True)'
+        return "\n".join(["import transformers", load, tokenizer])
+    base = json.dumps(cfg.model.name_or_path).replace("`", "\\u0060")
+    return "\n".join(
+        [
+            f"import peft, transformers, {pooling.MODULE}  # {pooling.MODULE}.py is in this folder",
+            f"base = {pooling.MODULE}.PooledModel.from_pretrained({base}{classes})",
+            'model = peft.PeftModel.from_pretrained(base, ".")',
+            tokenizer,
         ]
     )

@@ -122,7 +122,7 @@ def _train(
     costs = _costs(trainer, strategy, encoded["train"])
     proof.finish(trainer.optimizer)
     scores, probabilities = _evaluate(trainer, encoded, cfg)
-    _check_finite(costs | scores)
+    check_finite(costs | scores)
     notes = [note for watcher in watchers for note in watcher.notes] + _late_notes(trainer, cfg)
     return TrainResult(costs | scores, probabilities, notes, thaw.begun)
 
@@ -131,7 +131,7 @@ def predict(subject: Subject, part: Encoded, cfg: Config, output_dir: Path) -> n
     """Return the probabilities of a split, (rows, classes), in the order of the split."""
     with left_as_it_was(subject.model):
         trainer = make_trainer(subject, dict.fromkeys(NAMES, part), cfg, output_dir)
-        return _predict(trainer, part, "test")[1]
+        return predict_scored(trainer, part, "test")[1]
 
 
 def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dict[str, float]:
@@ -165,15 +165,15 @@ def _evaluate(
         all_scores = {f"eval_{name}": _last_logged(trainer, f"eval_{name}") for name in _SCORES}
     for name, prefix in held_out.items():
         if len(encoded[name]):
-            scores, probabilities[name] = _predict(trainer, encoded[name], prefix)
+            scores, probabilities[name] = predict_scored(trainer, encoded[name], prefix)
             all_scores |= scores
     return all_scores, probabilities
 
 
-def _predict(
+def predict_scored(
     trainer: SweepTrainer, part: Encoded, prefix: str
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Return the scores of a split, and its probabilities in the order of the split."""
+    """Return the scores of a split, named with a prefix, and its probabilities in its order."""
     output = trainer.predict(cast(Any, part), metric_key_prefix=prefix)
     logits = torch.from_numpy(output.predictions).float()
     probabilities = np.full((len(part.labels), logits.shape[1]), np.nan, np.float32)
@@ -193,7 +193,7 @@ def _late_notes(trainer: SweepTrainer, cfg: Config) -> list[Text]:
     return [Remark("note.evaluated", {"every": wanted, "steps": steps})]
 
 
-def _check_finite(metrics: dict[str, float]) -> None:
+def check_finite(metrics: dict[str, float]) -> None:
     bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if bad:
         raise DivergedError(
