@@ -266,8 +266,8 @@ def test_a_count_that_no_library_can_count_with_is_told() -> None:
 
 def test_epochs_without_end_are_told() -> None:
     assert messages("freeze=none", "trainer.num_train_epochs=1e300") == (
-        "trainer.num_train_epochs=1e+300 is not allowed. It has to be a number above 0, up to"
-        " 1000000.",
+        "trainer.num_train_epochs=1e+300 is not allowed. It has to be auto, or a number above 0,"
+        " up to 1000000.",
     )
 
 

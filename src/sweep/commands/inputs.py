@@ -84,6 +84,8 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
             # What `model.pooling=auto` stands for decides the result.
             what = f"pooling {cfg.model} {cfg.solves_probe}"
             model = folder and once(what, _with_pooling, cfg, folder)
+        if splits is not None:
+            errors.extend(_check_class_weight(cfg.trainer.class_weight, splits.label_names))
         if splits is not None and weights and model:
             job = replace(job, cfg=replace(cfg, model=model))
             key = run_key(job.cfg, splits.fingerprint, weights)
@@ -95,6 +97,18 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]
     alike = Counter(states)
     return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
+
+
+def _check_class_weight(weights: Any, label_names: Sequence[str]) -> list[str]:
+    """Complain about a list of weights that has not one for each class."""
+    if not isinstance(weights, list) or len(weights) == len(label_names):
+        return []
+    names = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
+    return [
+        f"trainer.class_weight={weights} has {len(weights)} weights, but the data has"
+        f" {len(label_names)} classes. Give one for each of {names}, in this order, or set"
+        " trainer.class_weight=balanced."
+    ]
 
 
 def _with_pooling(cfg: Config, folder: Path) -> ModelConfig:
