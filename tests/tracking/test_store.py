@@ -127,6 +127,17 @@ def test_an_address_that_cannot_be_used_is_a_config_error(uri: str, tmp_path: Pa
     assert message.endswith(" Correct tracking.uri or tracking.experiment_name.")
 
 
+def test_a_database_that_was_cut_is_told_by_its_file(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    whole = (root / "mlflow.db").read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError) as caught:
+        connect.open_store(TrackingConfig(uri=None), tmp_path)
+    (message,) = caught.value.messages
+    assert message.startswith(f"{file} cannot be used: ")
+    assert "malformed. Move it away, and a new one is made;" in message
+
+
 @pytest.mark.parametrize("content", [b"no database " * 50, None], ids=["garbage", "foreign"])
 def test_a_damaged_default_store_is_told_by_its_file(
     content: bytes | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
