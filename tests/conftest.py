@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 import torch
 import transformers
 from support.models import FAMILIES, SIZES, make_rows, save_tokenizer
+
+from sweep.tracking import database
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -29,7 +30,8 @@ CHROMIUM = next(
 
 
 SLOW = (
-    *("commands", "end_to_end", "features", "config/test_errors.py", "config/test_options.py"),
+    *("commands", "end_to_end", "features"),
+    *("config/test_composed_base.py", "config/test_errors.py", "config/test_options.py"),
     *(
         "execution/test_launcher.py",
         "execution/test_preload.py",
@@ -157,42 +159,16 @@ def own(tmp_path: Path) -> str:
     return str(folder.parent)
 
 
-OPEN = """
-import multiprocessing, sys
-from pathlib import Path
-import mlflow, sqlalchemy.dialects.sqlite
-from sweep.config.schema import TrackingConfig
-from sweep.tracking import connect
-
-def open_it(barrier):
-    barrier.wait()
-    connect.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
-
-context = multiprocessing.get_context("fork")
-barrier = context.Barrier(4)
-processes = [context.Process(target=open_it, args=(barrier,)) for _ in range(4)]
-for process in processes:
-    process.start()
-for process in processes:
-    process.join()
-sys.exit(sum(process.exitcode != 0 for process in processes))
-"""
-
-
 @pytest.fixture(scope="session")
-def opened_by_four(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder that four processes have opened at once, and how that went.
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a store that exists already.
 
-    All tests that need a store work on it, because making the tables takes seconds.
+    Its tables are made once for all workers of pytest-xdist, because that takes seconds.
     """
+    folder = tmp_path_factory.getbasetemp()
+    made = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "tables.db"
+    with database.locked(made):
+        database.make(made)
     root = tmp_path_factory.mktemp("my runs")  # a name that has to be quoted
-    command = [sys.executable, "-c", OPEN, str(root)]
-    return root, subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture(scope="session")
-def root(opened_by_four: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
-    """Folder of a store that exists already."""
-    return opened_by_four[0]
+    shutil.copy(made, root / "mlflow.db")
+    return root

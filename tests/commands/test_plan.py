@@ -54,9 +54,17 @@ def test_the_table_says_what_is_there_and_what_is_to_come() -> None:
         "attention: trains attention, pooler, head",
         "full: trains head",
         "3 runs: 1 finished, 1 to go on, 1 to do",
+        "optimizer steps per run: 8",
         "about 4 min, one after the other",
         "peak memory about 1,800 MiB, per run at a time",
     ]
+
+
+def test_different_numbers_of_steps_are_told_as_a_range() -> None:
+    entries = [entry("none") for _ in range(3)]
+    for each, steps in zip(entries, (2_000, 10, 300), strict=True):
+        each.checked.job.cfg.trainer.max_steps = steps
+    assert "optimizer steps per run: 10 to 2,000" in printed(*entries)
 
 
 def test_what_is_not_known_is_shown_as_a_dash_and_said_below() -> None:

@@ -33,11 +33,13 @@ BEFORE = {
     "freeze=full model=hub model.name_or_path=someone/model model.parts={head:classifier.*}": (
         "3fa570f75395fbba7ade9240050c2fa147d29043ec492169a6d617716c230026"
     ),
-    "freeze=full data=csv data.path=mine.csv data.text_column=review data.name=mine": (
+    "freeze=full data=csv data.path=mine.csv data.text_column=review data.name=mine"
+    " trainer.num_train_epochs=2": (
         "d28fc459a3dbe96cf842da96165c4386dc88294f5c1b2cfbb00eb7b8c25f7832"
     ),
     "freeze=none trainer.save_model=true trainer.save_steps=5 trainer.timeout_min=3"
     " trainer.cache_limit_mib=1 trainer.cache_features=false": STANDARD,
+    "freeze=none trainer.class_weight=null trainer.label_smoothing_factor=0": STANDARD,
     "freeze=none jobs=2 resume=false on_failure=stop max_failures=2 tracking=none"
     " compare.cost=memory compare.margin=0.05 report.language=ko": STANDARD,
 }

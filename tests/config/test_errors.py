@@ -97,8 +97,8 @@ TYPED: dict[str, tuple[str, str]] = {
     "key without its group": (
         "precision=bf16",
         "precision is no key. Top-level keys: compare, data, experiment, families, freeze,"
-        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, rates, report,"
-        " resume, seed, tracking, trainer. Did you mean trainer.precision?",
+        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, rates,"
+        " report, resume, seed, tracking, trainer. Did you mean trainer.precision?",
     ),
     "added key": (
         "+note=hello",
@@ -182,7 +182,8 @@ def test_an_unknown_key_shows_its_siblings_and_the_nearest(errors: Errors) -> No
 
 
 POSITIVE = "a number above 0"
-EPOCHS = "a number above 0, up to 1000000"
+EPOCHS = "auto, or a number above 0, up to 1000000"
+WEIGHTS = "balanced, a list with a number above 0 for each class, or null"
 NOT_NEGATIVE = "a number of 0 or more"
 COUNT = "an integer of 1 or more, below 2147483648"
 SEED = "an integer from 0 to 4294967295"
@@ -228,8 +229,14 @@ NOT_ALLOWED = [
     ("optimizer.warmup_steps=1.5", "1.5", "a count of steps, or a fraction below 1"),
     ("optimizer.warmup_steps=inf", "inf", "a count of steps, or a fraction below 1"),
     ("optimizer.max_grad_norm=-1", "-1.0", NOT_NEGATIVE),
-    ("trainer.num_train_epochs=0", "0.0", EPOCHS),
+    ("trainer.num_train_epochs=0", "0", EPOCHS),
     ("trainer.num_train_epochs=inf", "inf", EPOCHS),
+    ("trainer.num_train_epochs=many", "'many'", EPOCHS),
+    ("trainer.early_stopping_patience=0", "0", COUNT),
+    ("trainer.label_smoothing_factor=1", "1.0", "a number of 0 or more and below 1"),
+    ("trainer.class_weight=[1,0]", "[1, 0]", WEIGHTS),
+    ("trainer.class_weight=[1,two]", "[1, 'two']", WEIGHTS),
+    ("trainer.class_weight=even", "'even'", WEIGHTS),
     ("trainer.max_steps=0", "0", "-1 or an integer above 0 and below 2147483648"),
     ("trainer.per_device_train_batch_size=0", "0", COUNT),
     ("trainer.per_device_eval_batch_size=0", "0", COUNT),
@@ -272,6 +279,7 @@ CHOICES = [
     ("trainer.train_sampling_strategy=sorted", "group_by_length, random, sequential"),
     ("compare.cost=money", "checkpoint, memory, parameters, time"),
     ("compare.metric=loss", "accuracy, f1"),
+    ("trainer.metric_for_best_model=auc", "accuracy, compared, f1, loss"),
 ]
 
 
@@ -977,7 +985,7 @@ def test_a_missing_key_does_not_hide_other_mistakes(errors: Errors) -> None:
     assert [message.split(" ")[0] for message in found] == [
         "model.name_or_path",
         "tracking.uri",
-        "trainer.num_train_epochs=0.0",
+        "trainer.num_train_epochs=0",
     ]
 
 
@@ -989,6 +997,52 @@ def test_a_mistake_of_one_value_of_a_sweep_is_told(errors: Errors) -> None:
     assert errors("seed=0,1,-1", "freeze=none") == [
         "seed=-1 is not allowed. It has to be an integer from 0 to 4294967295."
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            ["trainer.early_stopping_patience=3", "trainer.eval_steps=5", "trainer.max_steps=15"],
+            "trainer.early_stopping_patience=3 has no effect: 15 steps with an evaluation after"
+            " every 5 (trainer.eval_steps) are no more than 3 evaluations. Lower one of them, or"
+            " set trainer.early_stopping_patience=null.",
+        ),
+        (
+            ["trainer.metric_for_best_model=f1"],
+            "trainer.metric_for_best_model='f1' chooses nothing. Set"
+            " trainer.load_best_model_at_end=true or trainer.early_stopping_patience=3, or leave it"
+            " out.",
+        ),
+        (
+            ["freeze=gradual", "trainer.early_stopping_patience=3"],
+            "freeze.stages=2 and trainer.early_stopping_patience=3 exclude each other: a training"
+            " that ends early would leave layers frozen that it is to train. Set one of them to"
+            " null.",
+        ),
+        (
+            ["freeze=full", "freeze.probe=lbfgs", "trainer.class_weight=balanced"],
+            "trainer.class_weight=balanced and freeze.probe='lbfgs' exclude each other: what is"
+            " solved is the loss of the labels as they are. Leave one of them out, or set"
+            " freeze.probe=adamw.",
+        ),
+    ],
+)
+def test_settings_of_a_training_that_cannot_work_are_told(
+    typed: list[str], message: str, errors: Errors
+) -> None:
+    assert errors("freeze=none", *typed) == [message]
+
+
+def test_class_weights_have_to_be_as_many_as_classes(errors: Errors, csv_file: Path) -> None:
+    data = ["data=csv", f"data.path={csv_file}", "freeze=none,full"]
+    (message,) = errors(*data, "trainer.class_weight=[1,2]")
+    names = message.partition("Give one for each of ")[2].partition(", in this order")[0]
+    assert len(names.split(", ")) == 3
+    assert message == (
+        "trainer.class_weight=[1, 2] has 2 weights, but the data has 3 classes. Give one for each"
+        f" of {names}, in this order, or set trainer.class_weight=balanced."
+    )
 
 
 def test_two_files_and_a_model_are_told_together(errors: Errors, csv_file: Path) -> None:

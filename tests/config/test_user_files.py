@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.config import compose
 
+from sweep.config import optimizer_checks
 from sweep.config.compose import compose_jobs
 from sweep.config.schema import ConfigError
 
@@ -236,13 +238,23 @@ SGD = ("freeze=none", "optimizer=sgd")
     ],
 )  # fmt: skip
 def test_arguments_that_an_optimizer_would_drop_are_told(given: str, told: str) -> None:
-    assert messages(*SGD, f"optimizer.optim_args='{given}'") == (f"optimizer.optim_args: {told}",)
+    optimizer = compose(*SGD).optimizer
+    optimizer.optim_args = given
+    assert optimizer_checks.check(optimizer) == [f"optimizer.optim_args: {told}"]
 
 
 @pytest.mark.parametrize("given", ["momentum=0", "momentum=0.9,nesterov=True", "momentum=1e-1"])
 def test_arguments_that_an_optimizer_takes_are_passed_on(given: str) -> None:
     (job,) = compose_jobs([*SGD, f"optimizer.optim_args='{given}'"])
     assert job.cfg.optimizer.optim_args == given
+
+
+def test_dropped_arguments_are_told_with_the_other_mistakes() -> None:
+    assert messages(*SGD, "optimizer.optim_args='momentom=0.9'", "seed=-1") == (
+        "seed=-1 is not allowed. It has to be an integer from 0 to 4294967295.",
+        "optimizer.optim_args: 'momentom' is no argument of sgd. Its arguments are momentum,"
+        " dampening, nesterov. Correct the name.",
+    )
 
 
 def test_a_count_that_no_library_can_count_with_is_told() -> None:
@@ -254,8 +266,8 @@ def test_a_count_that_no_library_can_count_with_is_told() -> None:
 
 def test_epochs_without_end_are_told() -> None:
     assert messages("freeze=none", "trainer.num_train_epochs=1e300") == (
-        "trainer.num_train_epochs=1e+300 is not allowed. It has to be a number above 0, up to"
-        " 1000000.",
+        "trainer.num_train_epochs=1e+300 is not allowed. It has to be auto, or a number above 0,"
+        " up to 1000000.",
     )
 
 

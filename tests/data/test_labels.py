@@ -98,6 +98,8 @@ def test_control_characters_are_no_part_of_a_name(tmp_path: Path) -> None:
         ("sıcak", "sicak"),
         ("non-toxic", "non–toxic"),
         ("don't", "don’t"),
+        ("good", "ɡood"),
+        ("1/2", "½"),
     ],
     ids=ascii,
 )

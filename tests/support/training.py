@@ -77,6 +77,7 @@ class Trainings:
             "trainer.device": "cpu",
             "trainer.precision": "fp32",
             "trainer.max_steps": "3",
+            "trainer.num_train_epochs": "2",
             "trainer.per_device_train_batch_size": "8",
             "optimizer.warmup_steps": "0",
             "optimizer.learning_rate": "1e-2",

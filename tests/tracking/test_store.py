@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,34 @@ def test_opening_again_finds_the_same_experiment(root: Path) -> None:
     assert other.experiment_id != first.experiment_id
 
 
-def test_four_processes_may_open_a_fresh_store_at_once(
-    opened_by_four: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    root, outcome = opened_by_four
+OPEN = """
+import multiprocessing, sys
+from pathlib import Path
+import mlflow, sqlalchemy.dialects.sqlite
+from sweep.config.schema import TrackingConfig
+from sweep.tracking import connect
+
+def open_it(barrier):
+    barrier.wait()
+    connect.open_store(TrackingConfig(uri=None), Path(sys.argv[1])).create_run("one of four", {})
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(4)
+processes = [context.Process(target=open_it, args=(barrier,)) for _ in range(4)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(sum(process.exitcode != 0 for process in processes))
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "my runs"
+    root.mkdir()
+    command = [sys.executable, "-c", OPEN, str(root)]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (outcome.returncode, outcome.stderr) == (0, "")
     store = connect.open_store(TrackingConfig(uri=None), root)
     assert len(store.client.search_runs([store.experiment_id])) == 4
@@ -100,6 +125,17 @@ def test_an_address_that_cannot_be_used_is_a_config_error(uri: str, tmp_path: Pa
     (message,) = caught.value.messages
     assert message.startswith(f"tracking.uri={uri!r} cannot be used: ")
     assert message.endswith(" Correct tracking.uri or tracking.experiment_name.")
+
+
+def test_a_database_that_was_cut_is_told_by_its_file(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    whole = (root / "mlflow.db").read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError) as caught:
+        connect.open_store(TrackingConfig(uri=None), tmp_path)
+    (message,) = caught.value.messages
+    assert message.startswith(f"{file} cannot be used: ")
+    assert "malformed. Move it away, and a new one is made;" in message
 
 
 @pytest.mark.parametrize("content", [b"no database " * 50, None], ids=["garbage", "foreign"])

@@ -64,6 +64,8 @@ SETTINGS = {
     "accumulation": ("freeze=full", "trainer.gradient_accumulation_steps=2"),
     "gradual": ("freeze=gradual", "optimizer.layer_decay=0.5"),
     "lora": ("freeze=lora", "freeze.rank=2"),
+    # Ends after 21 of 22 steps, which it would not if it forgot what it had counted.
+    "patience": ("freeze=none", "trainer.early_stopping_patience=6", "trainer.eval_steps=3"),
     "best-at-end": ("freeze=none", "trainer.load_best_model_at_end=true"),
     "bf16": ("freeze=none", "trainer.precision=bf16"),
     "adafactor": ("freeze=none", "optimizer=adafactor"),

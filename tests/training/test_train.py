@@ -52,6 +52,7 @@ class Bench:
             "trainer.device=cpu",
             "trainer.precision=fp32",
             "trainer.max_steps=3",
+            "trainer.num_train_epochs=2",
             "trainer.per_device_train_batch_size=8",
             "trainer.logging_steps=1",
             "optimizer.warmup_steps=0",
@@ -326,6 +327,56 @@ def test_the_best_checkpoint_is_loaded_at_the_end(bench: Bench) -> None:
     best = min(losses.values())
     assert losses[6] > 2 * best
     assert trained.result.metrics["eval_loss"] == pytest.approx(best, rel=1e-5)
+
+
+def test_the_best_checkpoint_is_that_of_the_metric_asked_for(bench: Bench) -> None:
+    settings = {"load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
+    cfg = bench.configure("none", max_steps=6, eval_steps=1, **settings)
+    cfg.optimizer.learning_rate, cfg.optimizer.warmup_steps = 3.0, 6
+    trained = bench.train(cfg)
+    accuracies = trained.curve("eval_accuracy")
+    assert trained.result.metrics["eval_accuracy"] == max(accuracies.values())
+    assert trained.trainer.state.best_metric == max(accuracies.values())
+
+
+@pytest.mark.parametrize("best_at_end", [False, True])
+def test_a_training_ends_after_evaluations_without_a_better_one(
+    best_at_end: bool, bench: Bench
+) -> None:
+    settings = {"early_stopping_patience": 2, "metric_for_best_model": "loss"}
+    settings |= {"load_best_model_at_end": best_at_end}
+    cfg = bench.configure("none", max_steps=30, eval_steps=1, **settings)
+    cfg.optimizer.learning_rate = 3.0
+    trained = bench.train(cfg)
+    losses = list(trained.curve("eval_loss").values())
+    assert len(losses) < 30
+    assert min(losses) == losses[-3] <= min(losses[-2:])
+    metrics = trained.result.metrics
+    assert metrics["train_steps"] == len(losses)
+    assert metrics["train_epochs"] == pytest.approx(len(losses) / 11)
+    expected = losses[-3] if best_at_end else losses[-1]
+    assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_auto_makes_two_hundred_steps_of_few_texts(bench: Bench) -> None:
+    cfg = bench.configure("full", max_steps=-1, num_train_epochs="auto")
+    trained = bench.train(cfg)
+    assert trained.trainer.state.global_step == trained.result.metrics["train_steps"] == 200
+    assert trained.result.metrics["train_epochs"] == pytest.approx(200 / 11, rel=1e-2)
+    assert trained.curve("learning_rate")[200] == pytest.approx(1e-3 / 200)
+
+
+def test_weights_and_smoothing_are_for_the_training_loss_alone(no_dropout: Bench) -> None:
+    no_dropout.hooks.append(spread)
+    plain = no_dropout.train(no_dropout.configure("none", max_steps=1)).result.metrics
+    other = no_dropout.configure("none", max_steps=1, label_smoothing_factor=0.5)
+    other.optimizer.learning_rate = 1e-12  # so that both are evaluated with the same weights
+    smoothed = no_dropout.train(other).result.metrics
+    plain_again = no_dropout.configure("none", max_steps=1)
+    plain_again.optimizer.learning_rate = 1e-12
+    unmoved = no_dropout.train(plain_again).result.metrics
+    assert smoothed["eval_loss"] == pytest.approx(unmoved["eval_loss"], rel=1e-6)
+    assert smoothed["train_loss"] != pytest.approx(plain["train_loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("option", sorted(options()["optimizer"]))
@@ -631,7 +682,7 @@ def test_a_peak_that_cannot_be_measured_is_left_out(
 def test_a_run_uses_one_of_several_gpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     cfg = bench.configure()
-    arguments = trainer.training_arguments(cfg, Hardware("cuda", "fp32"), bench.output_dir)
+    arguments = trainer.training_arguments(cfg, Hardware("cuda", "fp32"), bench.output_dir, 84)
     assert arguments.n_gpu == 1
     assert arguments.train_batch_size == cfg.trainer.per_device_train_batch_size
 

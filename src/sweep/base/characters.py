@@ -18,8 +18,8 @@ _ASCII_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]")
 _ASCII_BLANKS = re.compile("[\x00-\x20\x7f]+")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 _TWINS = str.maketrans(
-    "АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοİı‐‑‒–—―−’‘ʼ",
-    "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoIi-------'''",
+    "АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοİıɡɑ⁄‐‑‒–—―−’‘ʼ",
+    "ABESIJKMHOPCTYXaesijopcyxhdqwABEZHIKMNOPTYXoIiga/-------'''",
 )
 """Letters of Cyrillic, Greek and Turkish, and signs, with those of ASCII that look like them."""
 # C1 controls, marks that turn the direction of writing, and what XML forbids.

@@ -83,6 +83,8 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
             folder = once(f"folder {cfg.model}", model_files.fetch, cfg.model)
             what = f"resolved {cfg.model} {cfg.freeze} {cfg.optimizer} {cfg.rates} {cfg.trainer}"
             resolved = folder and once(what, _with_files_read, cfg, folder)
+        if splits is not None:
+            errors.extend(_check_class_weight(cfg.trainer.class_weight, splits.label_names))
         if splits is not None and weights and resolved:
             job = replace(job, cfg=replace(cfg, model=resolved.model, rates=resolved.rates))
             key = run_key(job.cfg, splits.fingerprint, weights)
@@ -101,6 +103,18 @@ def _with_files_read(cfg: Config, folder: Path) -> Config:
     model = replace(cfg.model, pooling=pooling.resolve(cfg, folder))
     base = rates.with_base_rate(cfg, model_files.read_config(folder) or {})
     return replace(cfg, model=model, rates=base)
+
+
+def _check_class_weight(weights: Any, label_names: Sequence[str]) -> list[str]:
+    """Complain about a list of weights that has not one for each class."""
+    if not isinstance(weights, list) or len(weights) == len(label_names):
+        return []
+    names = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
+    return [
+        f"trainer.class_weight={weights} has {len(weights)} weights, but the data has"
+        f" {len(label_names)} classes. Give one for each of {names}, in this order, or set"
+        " trainer.class_weight=balanced."
+    ]
 
 
 def check_root(root: Path) -> None:

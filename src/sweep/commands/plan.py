@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sweep.base.layout import ROOT, RootPaths, RunPaths
 from sweep.commands.arguments import OptionParser
-from sweep.config import decides
+from sweep.config import budget, decides
 from sweep.config.compose import compose_sweep
 from sweep.config.decides import Decides
 from sweep.config.schema import Config, ConfigError, SweepSettings
@@ -149,15 +149,8 @@ def _status(ledger: Ledger, checked: Checked) -> tuple[str, float]:
     if newest is None:
         return TO_DO, 1.0
     step = checkpoint.step_of(newest)
-    return f"goes on from step {step}", 1 - step / _steps(cfg, checked.train_examples)
-
-
-def _steps(cfg: Config, train_examples: int) -> float:
-    from sweep.runs.estimate import texts_of
-
-    trainer = cfg.trainer
-    batch = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
-    return max(1.0, texts_of(cfg, train_examples) / batch)
+    left = 1 - step / budget.steps(cfg.trainer, checked.train_examples)
+    return f"goes on from step {step}", left
 
 
 def _one_of_each(entries: Sequence[Entry]) -> list[Entry]:
@@ -210,6 +203,8 @@ def _a_few_steps(cfg: Config) -> Config:
         save_steps=None,
         save_model=False,
         load_best_model_at_end=False,
+        metric_for_best_model=None,
+        early_stopping_patience=None,
     )
     return replace(cfg, trainer=trainer)
 
@@ -262,6 +257,14 @@ def _mib(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def _steps(entries: Sequence[Entry]) -> str:
+    """Return the line with the optimizer steps of a run, the smallest and the largest number."""
+    jobs = [entry.checked for entry in entries]
+    counts = {budget.steps(job.job.cfg.trainer, job.train_examples) for job in jobs}
+    ends = dict.fromkeys((min(counts), max(counts)))
+    return f"optimizer steps per run: {' to '.join(f'{count:,}' for count in ends)}"
+
+
 def _totals(entries: Sequence[Entry]) -> list[str]:
     """Return lines with counts, the sum of all times, and the largest peak, as far as known."""
     from sweep.execution.progress import duration
@@ -274,7 +277,7 @@ def _totals(entries: Sequence[Entry]) -> list[str]:
     counts += f", {len(left) - going_on} to do"
     known = [e.seconds for e in left if e.seconds is not None]
     peaks = [e.guess.memory_mib for e in left if e.guess.memory_mib is not None]
-    lines = [counts]
+    lines = [counts, _steps(entries)]
     if known:
         least = "at least " if len(known) < len(left) else "about "
         lines.append(f"{least}{duration(sum(known))}, one after the other")

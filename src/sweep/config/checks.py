@@ -24,6 +24,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "rates.source": ("guessed", "measured", "typed", "unknown"),
     "freeze.probe": ("adamw", "auto", "lbfgs"),
     "trainer.padding": ("longest", "max_length"),
+    "trainer.metric_for_best_model": ("accuracy", "compared", "f1", "loss"),
     "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
     "trainer.feature_dtype": ("bf16", "fp32"),
     "trainer.device": ("auto", "cpu", "cuda", "mps"),
@@ -33,6 +34,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "compare.cost": ("checkpoint", "memory", "parameters", "time"),
     "report.language": ("en", "ko"),
 }
+NULLABLE = ("trainer.metric_for_best_model",)
+"""Keys with choices that can be left open."""
 
 
 def _is_size(value: float) -> bool:
@@ -42,6 +45,16 @@ def _is_size(value: float) -> bool:
 
 def _are_texts(values: list[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_weights(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        _is_number(value) and 0 < value < float("inf") for value in values
+    )
 
 
 def _is_encoding(name: str) -> bool:
@@ -136,8 +149,8 @@ RANGES: dict[str, Check] = {
     "optimizer.max_grad_norm": _NOT_NEGATIVE,
     "optimizer.layer_decay": (lambda value: 0 < value <= 1, "a number above 0, up to 1"),
     "trainer.num_train_epochs": (
-        lambda value: 0 < value <= 1_000_000,
-        "a number above 0, up to 1000000",
+        lambda value: value == "auto" or (_is_number(value) and 0 < value <= 1_000_000),
+        "auto, or a number above 0, up to 1000000",
     ),
     "trainer.max_steps": (
         lambda value: value == -1 or 1 <= value < 2**31,
@@ -150,6 +163,15 @@ RANGES: dict[str, Check] = {
     "trainer.logging_steps": _AT_LEAST_1,
     "trainer.eval_steps": _AT_LEAST_1,
     "trainer.save_steps": _AT_LEAST_1,
+    "trainer.early_stopping_patience": _AT_LEAST_1,
+    "trainer.class_weight": (
+        lambda value: value == "balanced" or _are_weights(value),
+        "balanced, a list with a number above 0 for each class, or null",
+    ),
+    "trainer.label_smoothing_factor": (
+        lambda value: 0 <= value < 1,
+        "a number of 0 or more and below 1",
+    ),
     "trainer.timeout_min": _POSITIVE,
     "jobs": (lambda value: 1 <= value <= 1024, "an integer from 1 to 1024"),
     "max_failures": _AT_LEAST_1,
@@ -206,9 +228,10 @@ def value_at(cfg: Config | SweepSettings, key: str) -> Any:
 
 def _check_choices(cfg: Composed, prefix: str) -> list[str]:
     return [
-        f"{key}={value_at(cfg, key)!r} is not known. Choose one of {', '.join(allowed)}."
+        f"{key}={value!r} is not known. Choose one of {', '.join(allowed)}."
         for key, allowed in CHOICES.items()
-        if key.startswith(prefix) and value_at(cfg, key) not in allowed
+        if key.startswith(prefix) and (value := value_at(cfg, key)) not in allowed
+        if value is not None or key not in NULLABLE
     ]
 
 
@@ -297,12 +320,34 @@ def _typed_rates(cfg: Config) -> str:
 
 
 def _check_trainer(trainer: TrainerConfig) -> list[str]:
+    errors = _check_early_stopping(trainer)
     if trainer.save_steps is None or not trainer.load_best_model_at_end:
-        return []
+        return errors
     return [
+        *errors,
         f"trainer.save_steps={trainer.save_steps} has no effect with"
         " trainer.load_best_model_at_end=true, which writes a checkpoint at each evaluation. Set"
-        " trainer.save_steps=null; trainer.eval_steps says how often it evaluates."
+        " trainer.save_steps=null; trainer.eval_steps says how often it evaluates.",
+    ]
+
+
+def _check_early_stopping(trainer: TrainerConfig) -> list[str]:
+    """Complain about settings that would never have an effect."""
+    patience, every = trainer.early_stopping_patience, trainer.eval_steps
+    if patience is None:
+        if trainer.metric_for_best_model is None or trainer.load_best_model_at_end:
+            return []
+        return [
+            f"trainer.metric_for_best_model={trainer.metric_for_best_model!r} chooses nothing. Set"
+            " trainer.load_best_model_at_end=true or trainer.early_stopping_patience=3, or leave it"
+            " out."
+        ]
+    if every is None or trainer.max_steps < 1 or trainer.max_steps > patience * every:
+        return []
+    return [
+        f"trainer.early_stopping_patience={patience} has no effect: {trainer.max_steps} steps with"
+        f" an evaluation after every {every} (trainer.eval_steps) are no more than"
+        f" {patience} evaluations. Lower one of them, or set trainer.early_stopping_patience=null."
     ]
 
 

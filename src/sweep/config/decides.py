@@ -28,7 +28,7 @@ class Decides(Flag):
     """How long it takes, and how much memory."""
 
 
-ADDS, LACKS = "adds", "lacks"
+ADDS, LACKS, LATER = "adds", "lacks", "later"
 
 
 def group(kind: type, decides: Decides) -> Any:
@@ -39,6 +39,11 @@ def group(kind: type, decides: Decides) -> Any:
 def setting(default: Any, adds: Decides = Decides.NOTHING, lacks: Decides = Decides.NOTHING) -> Any:
     """Return a field of the schema whose value decides more or less than its group's others."""
     return dataclasses.field(default=default, metadata={ADDS: adds, LACKS: lacks})
+
+
+def later(default: Any) -> Any:
+    """Return a field that came later: at its default, runs have the keys that they had before."""
+    return dataclasses.field(default=default, metadata={LATER: True})
 
 
 def name_only(default: Any) -> Any:
@@ -54,6 +59,8 @@ def no_effect_on_result(default: Any) -> Any:
 def values(node: Any, decides: Decides, of_group: Decides = Decides.NOTHING) -> dict[str, Any]:
     """Return the settings of a run that decide something, nested as they are in the schema.
 
+    Those that came later are left out at their defaults.
+
     Args:
         node: A `Config`, or a group of one.
         decides: One of the flags.
@@ -65,7 +72,7 @@ def values(node: Any, decides: Decides, of_group: Decides = Decides.NOTHING) -> 
         if dataclasses.is_dataclass(value):
             if inner := values(value, decides, effect):
                 result[field.name] = inner
-        elif decides in effect:
+        elif decides in effect and not (field.metadata.get(LATER) and value == field.default):
             result[field.name] = value
     return result
 

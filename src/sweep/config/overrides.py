@@ -25,6 +25,7 @@ WORDS = {
     bool: "true or false",
     str: "a text",
     NoneType: "null",
+    Any: "a text or a list, [a,b]",
 }
 OPEN = ("families.", "model.parts.")
 """Tables whose keys the user makes up."""

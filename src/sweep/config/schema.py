@@ -16,7 +16,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from sweep.config.address import masked
-from sweep.config.decides import ADDS, Decides, group, name_only, no_effect_on_result, setting
+from sweep.config.decides import (
+    ADDS,
+    Decides,
+    group,
+    later,
+    name_only,
+    no_effect_on_result,
+    setting,
+)
 
 Count = int | float
 """A count of rows, or a fraction of all rows when below 1."""
@@ -224,8 +232,9 @@ class RatesConfig:
 class TrainerConfig:
     """One training, in the words of `TrainingArguments`."""
 
-    num_train_epochs: float = 2.0
-    """Passes over the training split."""
+    num_train_epochs: int | float | str = "auto"
+    """Passes over the training split; `auto` makes 200 optimizer steps, or 2 passes where those are
+    more."""
     max_steps: int = -1
     """Optimizer steps; -1 leaves it to `num_train_epochs`."""
     per_device_train_batch_size: int = 32
@@ -254,7 +263,17 @@ class TrainerConfig:
     eval_steps: int | None = None
     """Optimizer steps between evaluations; null evaluates after each epoch."""
     load_best_model_at_end: bool = False
-    """End with the weights that had the lowest validation loss, not with the last ones."""
+    """End with the weights that were best in `metric_for_best_model`, not with the last ones."""
+    metric_for_best_model: str | None = later(None)
+    """What validation judges weights by: `loss`, `accuracy`, `f1`, or `compared` for
+    compare.metric; null is `compared` with `early_stopping_patience`, else `loss`."""
+    early_stopping_patience: int | None = later(None)
+    """End a training after this many evaluations in a row without a better one; null never does."""
+    class_weight: Any = later(None)
+    """Weight of each class in the training loss: a list in the order of the classes, or `balanced`
+    for the inverse of their frequency; null weighs all alike."""
+    label_smoothing_factor: float = later(0.0)
+    """Share of each label that the training loss spreads over all classes."""
     # Exact, so that runs are the same with and without; those without share none.
     cache_features: Switch = setting(
         "auto", adds=Decides.FROZEN_STATES, lacks=Decides.RESULT | Decides.CONFIGURATION
@@ -366,6 +385,8 @@ class Config:
             and not self.freeze.frozen_dropout
             and self.trainer.cache_features is not False
             and not self.trainer.torch_compile
+            and self.trainer.class_weight is None
+            and not self.trainer.label_smoothing_factor
         )
 
     @property
@@ -390,8 +411,19 @@ class Composed(SweepSettings, Config):
     """All that can be typed: a run, and the sweep that it is part of."""
 
     def run(self) -> Config:
-        """Return what is the run's own."""
-        return Config(**{each.name: getattr(self, each.name) for each in fields(Config)})
+        """Return what is the run's own, with the compared metric where it asks for that."""
+        run = Config(**{each.name: getattr(self, each.name) for each in fields(Config)})
+        t = run.trainer
+        epochs, metric = t.num_train_epochs, t.metric_for_best_model
+        if metric is None and t.early_stopping_patience is not None:
+            metric = "compared"
+        run.trainer = dataclasses.replace(
+            t,
+            # 2 and 2.0 are the same run.
+            num_train_epochs=epochs if isinstance(epochs, str) else float(epochs),
+            metric_for_best_model=self.compare.metric if metric == "compared" else metric,
+        )
+        return run
 
     def sweep(self) -> SweepSettings:
         """Return what holds for the whole sweep."""

@@ -99,10 +99,18 @@ def _syntax_error(pattern: str) -> str:
 def _check_stages(strategy: FreezeConfig, trainer: TrainerConfig) -> list[str]:
     if strategy.stages is None:
         return []
-    limit: float = trainer.num_train_epochs
-    key = "trainer.num_train_epochs"
+    if trainer.early_stopping_patience is not None:
+        return [
+            f"freeze.stages={strategy.stages} and"
+            f" trainer.early_stopping_patience={trainer.early_stopping_patience} exclude each"
+            " other: a training that ends early would leave layers frozen that it is to train. Set"
+            " one of them to null."
+        ]
+    limit, key = trainer.num_train_epochs, "trainer.num_train_epochs"
     if trainer.max_steps > 0:
         limit, key = trainer.max_steps, "trainer.max_steps"
+    if isinstance(limit, str):  # `auto` makes hundreds of steps
+        return []
     if strategy.stages <= limit:
         return []
     return [
@@ -135,6 +143,14 @@ def _check_probe(cfg: Config) -> list[str]:
             cfg.optimizer.learning_rate is not None,
             "a solution has no rate",
         ),
+        "trainer.class_weight": (
+            cfg.trainer.class_weight is not None,
+            "what is solved is the loss of the labels as they are",
+        ),
+        "trainer.label_smoothing_factor": (
+            cfg.trainer.label_smoothing_factor > 0,
+            "what is solved is the loss of the labels as they are",
+        ),
     }
     return [
         f"{key}={_value(cfg, key)} and freeze.probe='lbfgs' exclude each other: {reason}. Leave one"
@@ -147,4 +163,4 @@ def _check_probe(cfg: Config) -> list[str]:
 def _value(cfg: Config, key: str) -> str:
     group, name = key.split(".")
     value = getattr(getattr(cfg, group), name)
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()

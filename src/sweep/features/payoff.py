@@ -9,6 +9,7 @@ import psutil
 
 from sweep.base import cache
 from sweep.base.words import Remark, Text
+from sweep.config import budget
 from sweep.config.schema import Config
 from sweep.data.encode import Encoded
 from sweep.data.split_rows import NAMES
@@ -56,7 +57,7 @@ def _saved_work(cfg: Config, encoded: Mapping[str, Encoded], levels: Sequence[Le
     t = cfg.trainer
     texts = t.per_device_train_batch_size * t.gradient_accumulation_steps
     per_epoch = max(math.ceil(len(encoded["train"]) / texts), 1)
-    steps = t.max_steps if t.max_steps > 0 else math.ceil(t.num_train_epochs * per_epoch)
+    steps = budget.steps(t, len(encoded["train"]))
     evaluations = max(steps // t.eval_steps if t.eval_steps else steps // per_epoch, 1)
     read = train * steps / per_epoch + validation * evaluations + test
     layers = [level.layers for level in levels]

@@ -46,6 +46,7 @@ COST = (
     Column("train_samples_per_second", "texts /s", ",.0f"),
     Column("peak_memory_mib", "peak MiB", ",.0f"),
 )
+STEPS = Column("train_steps", "steps", ",.0f")
 SIZE = (
     Column("trainable_params", "trainable", ",.0f"),
     Column("trainable_fraction", "share", ".2%"),
@@ -121,7 +122,13 @@ def all_columns(comparison: Comparison) -> Columns:
     scores = [
         with_spread(c) if c in compared else c for c in (*VALIDATION, *test_columns(comparison))
     ]
-    return (*SIZE, *scores, VERDICT, SEEDS, *COST)
+    return (*SIZE, *scores, VERDICT, SEEDS, *cost_columns(comparison))
+
+
+def cost_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns of cost; steps where runs say how many they made."""
+    is_known = any(STEPS.metric in row.metrics for row in comparison.rows)
+    return (STEPS, *COST) if is_known else COST
 
 
 def _is_chosen(comparison: Comparison, row: Row) -> bool:
@@ -188,7 +195,9 @@ def _verdicts(comparison: Comparison) -> dict[str, str]:
         for row in rows:
             difference = sentences.difference_between(comparison, row, rows[0])
             is_best = row is rows[0] and len(rows) > 1
-            texts[row.name] = difference.verdict if difference else "best" if is_best else "-"
+            texts[row.name] = "best" if is_best else "-"
+            if difference:
+                texts[row.name] = sentences.verdict_word(comparison, difference, words.load("en"))
     return texts
 
 

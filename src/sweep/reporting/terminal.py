@@ -12,7 +12,6 @@ from rich.markup import escape
 from sweep.base.layout import ReportPaths, SweepPaths
 from sweep.comparison.results import Comparison
 from sweep.reporting.tables import (
-    COST,
     MOST_COMPARED,
     SEEDS,
     SIZE,
@@ -21,6 +20,7 @@ from sweep.reporting.tables import (
     all_columns,
     baseline_lines,
     compared_columns,
+    cost_columns,
     legend,
     one_per_strategy,
     rich_table,
@@ -73,7 +73,7 @@ def _print_tables(console: Console, comparison: Comparison) -> None:
                 comparison, (*map(with_spread, compared_columns(comparison)), VERDICT, SEEDS)
             )
         )
-        console.print(rich_table(comparison, (*SIZE, *COST)))
+        console.print(rich_table(comparison, (*SIZE, *cost_columns(comparison))))
 
 
 def print_notes(console: Console, records: Sequence[Record]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.base import environment
 from sweep.base.words import Remark, Text
+from sweep.config import budget
 from sweep.config.schema import Config
 from sweep.data import table_files
 from sweep.data.encode import Encoded, Tokens
@@ -111,7 +112,7 @@ def note(record: Record, notes: Sequence[Text]) -> None:
 
 
 def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
-    cfg = spec.cfg
+    cfg, trainer = spec.cfg, budget.settled(spec.cfg.trainer, len(splits.train))
     params = {
         "freeze": cfg.freeze.name,
         "model": cfg.model.name,
@@ -121,8 +122,8 @@ def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
         "learning_rate": cfg.learning_rate,
         "rates": "scaled",
         "rate_source": cfg.rates.source,
-        "num_train_epochs": cfg.trainer.num_train_epochs,
-        "max_steps": cfg.trainer.max_steps,
+        "num_train_epochs": round(float(trainer.num_train_epochs), 4),
+        "max_steps": trainer.max_steps,
         "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
         "max_length": cfg.data.max_length,
         "pooling": cfg.model.pooling or "architecture",

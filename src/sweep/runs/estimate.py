@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweep.config import budget
 from sweep.config.schema import Config
 from sweep.runs.record import Record
 from sweep.tracking.tags import Tag
@@ -37,11 +38,11 @@ class Guess:
 
 def texts_of(cfg: Config, train_examples: int) -> float:
     """Count the texts that a run trains on, each time it sees one."""
-    trainer = cfg.trainer
+    trainer = budget.settled(cfg.trainer, train_examples)
     if trainer.max_steps > 0:
         batch = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
         return trainer.max_steps * batch
-    return trainer.num_train_epochs * train_examples
+    return float(trainer.num_train_epochs) * train_examples
 
 
 def guess(cfg: Config, train_examples: int, size: Size, records: Iterable[Record]) -> Guess:

@@ -82,10 +82,11 @@ def open_store(cfg: TrackingConfig, root: Path) -> Store:
             anew = "The same command makes it anew once that is mended."
             with in_one_sentence(f"{file} cannot be made", anew):
                 database.make(file)
-        experiment = _experiment(uri, cfg, _artifacts(uri, root))
-        if file:
-            database.let_read_while_written(file)
-        _set_right(uri, experiment, root)
+        with in_one_sentence(*_unusable(uri, cfg)):  # a damaged file may fail at any of these
+            experiment = _experiment(uri, cfg.experiment_name, _artifacts(uri, root))
+            if file:
+                database.let_read_while_written(file)
+            _set_right(uri, experiment, root)
     return Store(uri, str(experiment.experiment_id), cfg.nested)
 
 
@@ -176,26 +177,30 @@ def _sqlite_file(uri: str) -> Path | None:
     return file
 
 
-def _experiment(uri: str, cfg: TrackingConfig, artifacts: str | None) -> Any:
+def _unusable(uri: str, cfg: TrackingConfig) -> tuple[str, str]:
+    """Return what to say of a store that cannot be used, and what to do."""
+    if cfg.uri is None:
+        return (
+            f"{address.file_of(uri)} cannot be used",
+            "Move it away, and a new one is made; the files of all runs are in mlruns/sweeps and"
+            " stay.",
+        )
+    return (
+        f"tracking.uri={uri!r} cannot be used",
+        "Correct tracking.uri or tracking.experiment_name.",
+    )
+
+
+def _experiment(uri: str, name: str, artifacts: str | None) -> Any:
     """Return MLflow's experiment, which is created if there is none."""
     from mlflow import MlflowClient
 
-    name = cfg.experiment_name
-    subject = f"tracking.uri={uri!r}"
-    remedy = "Correct tracking.uri or tracking.experiment_name."
-    if cfg.uri is None:
-        subject = str(address.file_of(uri))
-        remedy = (
-            "Move it away, and a new one is made; the files of all runs are in mlruns/sweeps and"
-            " stay."
-        )
-    with in_one_sentence(f"{subject} cannot be used", remedy):
-        client = MlflowClient(address.real(uri))
+    client = MlflowClient(address.real(uri))
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        _create_experiment(client, name, artifacts)
         experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            _create_experiment(client, name, artifacts)
-            experiment = client.get_experiment_by_name(name)
-            assert experiment is not None, "there is one now, made here or by another sweep"
+        assert experiment is not None, "there is one now, made here or by another sweep"
     if experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"tracking.experiment_name={name!r} was deleted in MLflow. Restore it there, or choose"

@@ -12,6 +12,9 @@ from transformers import TrainerCallback
 from sweep.training.checkpoint import is_whole, seal
 from sweep.training.stopping import Stopped, StopRequest
 
+State = dict[str, tuple[Callable[[], Any], Callable[[Any], None]]]
+"""By name, what gives a JSON value to keep and what takes it back."""
+
 
 @dataclass
 class Keeper(TrainerCallback):
@@ -23,8 +26,7 @@ class Keeper(TrainerCallback):
 
     trainer: Any
     stop: StopRequest
-    state: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = field(default_factory=dict)
-    """By name, what gives a JSON value to keep and what takes it back."""
+    state: State = field(default_factory=dict)
     resumed: dict[str, Any] | None = None
     """What was kept, when the training goes on from a checkpoint."""
     _epoch_step: int = -1

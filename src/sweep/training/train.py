@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from transformers import EarlyStoppingCallback
 
 from sweep.base.loading import loading
 from sweep.base.words import Remark, Text
@@ -24,7 +25,7 @@ from sweep.strategies.gradual import Thaw, discriminate
 from sweep.strategies.proof import Proof
 from sweep.training import checkpoint, cost
 from sweep.training.progress import Progress
-from sweep.training.resume import Keeper
+from sweep.training.resume import Keeper, State
 from sweep.training.stopping import StopRequest
 from sweep.training.trainer import (
     DivergedError,
@@ -111,9 +112,10 @@ def _train(
     proof = Proof(model, strategy, trainer.clock.paused)
     thaw = Thaw(model, strategy, cut.use if cut else lambda _: None)
     watchers: list[Proof | Thaw] = [proof, thaw] if strategy.stages > 1 else [proof]
-    state = {type(watcher).__name__: (watcher.keep, watcher.restore) for watcher in watchers}
+    state: State = {type(each).__name__: (each.keep, each.restore) for each in watchers}
     resume_from = session.resume_from
     resumed = checkpoint.kept_in(resume_from) if resume_from else None
+    state |= _add_patience(trainer, cfg.trainer.early_stopping_patience)
     keeper = Keeper(trainer, session.stop, trainer.kept() | state, resumed)
     for callback in (*watchers, Watcher(trainer.clock, session.report), keeper):
         trainer.add_callback(callback)
@@ -125,6 +127,19 @@ def _train(
     check_finite(costs | scores)
     notes = [note for watcher in watchers for note in watcher.notes] + _late_notes(trainer, cfg)
     return TrainResult(costs | scores, probabilities, notes, thaw.begun)
+
+
+def _add_patience(trainer: SweepTrainer, evaluations: int | None) -> State:
+    """Let a training end after evaluations without a better one; return what a stop keeps."""
+    if evaluations is None:
+        return {}
+    patience = EarlyStoppingCallback(evaluations)
+    trainer.add_callback(patience)
+
+    def restore(counter: int) -> None:
+        patience.early_stopping_patience_counter = counter
+
+    return {"patience": (lambda: patience.early_stopping_patience_counter, restore)}
 
 
 def predict(subject: Subject, part: Encoded, cfg: Config, output_dir: Path) -> np.ndarray:
@@ -140,6 +155,8 @@ def _costs(trainer: SweepTrainer, strategy: FreezeReport, texts: Encoded) -> dic
     epochs = trainer.state.epoch or 0.0
     costs = {
         "train_loss": _last_logged(trainer, "loss"),
+        "train_steps": float(trainer.state.global_step),
+        "train_epochs": epochs,
         "train_runtime_s": clock.elapsed_s,
         "train_samples_per_second": cost.throughput(clock, epochs * len(texts)),
         "train_flops": cost.flops(

@@ -21,13 +21,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from sweep.base import process_groups
 from sweep.base.device import Hardware
+from sweep.config import budget
 from sweep.config.schema import Config
 from sweep.data.collate import Padding
 from sweep.data.encode import Encoded
 from sweep.data.sampler import EpochOrder
 from sweep.features.cut import Cut
 from sweep.strategies.freeze import FrozenModes
-from sweep.training import cost, metrics
+from sweep.training import cost, metrics, objective
 from sweep.training.progress import Progress
 
 
@@ -62,6 +63,7 @@ class SweepTrainer(Trainer):
         self._earlier_peak: int | None = None
         self.frozen_modes = FrozenModes(cast(nn.Module, self.model), frozen_dropout)
         self.cut = cut
+        self.objective: objective.Objective | None = None
         # Text classifiers take the Trainer's count of items but average over their own batch all
         # the same, so that losses and gradients of accumulated batches would add up.
         self.model_accepts_loss_kwargs = False
@@ -80,13 +82,21 @@ class SweepTrainer(Trainer):
         if model.training:
             self.frozen_modes.set()
             self.clock.mark("data")
-        result = super().compute_loss(model, inputs, **kwargs)
+        result = self._loss(model, inputs, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
         # On a GPU this would wait for the device in every step; there the log decides.
         if loss.device.type == "cpu" and model.training:
             check_loss(loss.item(), self.state.global_step + 1)
             self.clock.mark("forward")
         return result
+
+    def _loss(self, model: nn.Module, inputs: dict[str, Any], **kwargs: Any) -> Any:
+        if self.objective is None or not model.training:
+            return super().compute_loss(model, inputs, **kwargs)
+        wanted = kwargs.pop("return_outputs", False)
+        _, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        loss = self.objective(outputs["logits"], inputs["labels"])
+        return (loss, outputs) if wanted else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Do the Trainer's step; what follows the forward pass is the backward pass."""
@@ -236,7 +246,7 @@ def make_trainer(
     """Return the Trainer of a run, without anything that watches it."""
     trainer = SweepTrainer(
         model=subject.model,
-        args=training_arguments(cfg, subject.hardware, output_dir),
+        args=training_arguments(cfg, subject.hardware, output_dir, len(encoded["train"])),
         train_dataset=cast(Any, encoded["train"]),
         eval_dataset=cast(Any, encoded["validation"]),
         data_collator=Padding.of(
@@ -247,18 +257,23 @@ def make_trainer(
         frozen_dropout=cfg.freeze.frozen_dropout,
         cut=subject.cut,
     )
+    num_labels = cast(Any, subject.model).config.num_labels
+    trainer.objective = objective.of(cfg.trainer, encoded["train"].labels, num_labels)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def training_arguments(cfg: Config, hardware: Hardware, output_dir: Path) -> TrainingArguments:
+def training_arguments(
+    cfg: Config, hardware: Hardware, output_dir: Path, train_examples: int
+) -> TrainingArguments:
     """Return the Trainer's arguments for a run; everything not named here keeps its default.
 
     Raises:
         ConfigError: This process is one of several, whose batches accelerate would mix.
     """
     process_groups.refuse()
-    t, o = cfg.trainer, cfg.optimizer
+    t, o = budget.settled(cfg.trainer, train_examples), cfg.optimizer
+    best_by = t.metric_for_best_model or "loss"
     when = "steps" if t.eval_steps else "epoch"
     arguments = TrainingArguments(
         output_dir=str(output_dir),
@@ -275,7 +290,7 @@ def training_arguments(cfg: Config, hardware: Hardware, output_dir: Path) -> Tra
         lr_scheduler_type=o.lr_scheduler_type,
         warmup_steps=o.warmup_steps,
         max_grad_norm=o.max_grad_norm,
-        num_train_epochs=t.num_train_epochs,
+        num_train_epochs=float(t.num_train_epochs),
         max_steps=t.max_steps,
         per_device_train_batch_size=t.per_device_train_batch_size,
         per_device_eval_batch_size=t.per_device_eval_batch_size,
@@ -290,8 +305,8 @@ def training_arguments(cfg: Config, hardware: Hardware, output_dir: Path) -> Tra
         save_steps=t.save_steps or t.eval_steps or 500,
         save_total_limit=2,  # when the last one is damaged, the one before is gone on from
         load_best_model_at_end=t.load_best_model_at_end,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
+        metric_for_best_model=f"eval_{best_by}",
+        greater_is_better=best_by != "loss",
         logging_steps=t.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # the default writes a diverged loss down as 0
