@@ -18,7 +18,7 @@ TERMS = {"F1", "Holm", "MLflow", "LoRA", "Ctrl", "SIGTERM"}
 SETTINGS = {
     *("seed", "data.max_length", "data.test_size", "data.train_size", "optimizer.learning_rate"),
     *("trainer.eval_steps", "trainer.cache_limit_mib", "report.examples", "compare.max_time_s"),
-    "trainer.timeout_min",
+    *("trainer.timeout_min", "trainer.num_train_epochs"),
 }
 FILES = {"summary.csv", "freeze.json", "predictions.csv", "run.log"}
 METRICS = {"train_flops", "eval_loss"}

@@ -12,7 +12,7 @@ from sweep.base.layout import SweepPaths
 from sweep.comparison import compare, verdict, winners
 from sweep.comparison.results import Comparison
 from sweep.config.schema import ReportConfig, SweepSettings
-from sweep.reporting import report_files, terminal
+from sweep.reporting import report_files, sentences, terminal
 from sweep.runs import read_outputs
 from sweep.runs.record import Record
 from sweep.tracking.outbox import Outbox
@@ -21,6 +21,9 @@ from sweep.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MOST_CAUTIONS = 3
+"""Number of signs that are printed; all of them are in the report."""
 
 
 def conclude(
@@ -59,8 +62,12 @@ def conclude(
 
 def print_verdict(console: Console, comparison: Comparison) -> None:
     """Print the recommendation, its rule, and what to bear in mind."""
+    cautions = sentences.cautions(comparison)
+    more = len(cautions) - MOST_CAUTIONS
     for line in [
         *verdict.text(comparison).splitlines(),
+        *(f"caution: {sign}" for sign in cautions[:MOST_CAUTIONS]),
+        *([f"caution: {more} more in the report"] if more > 0 else []),
         *(f"note: {w}" for w in comparison.warnings),
     ]:
         _print_line(console, line)

@@ -17,6 +17,7 @@ from sweep.comparison import (
     pairwise,
     reasons,
     recommend,
+    signals,
 )
 from sweep.comparison.results import (
     Baseline,
@@ -86,6 +87,7 @@ def _judge(comparison: Comparison, group: str, options: CompareConfig) -> None:
     differences = pairwise.differences(scored, comparison.split, options)
     comparison.differences.extend(differences)
     nothing = _flag_no_learning(comparison, rows)
+    _add_signals(comparison, [row for row in rows if row.label not in nothing], scored)
     comparison.reasons.update(reasons.explain_speed(rows))
     learnt = [row for row in rows if row.label not in nothing]
     comparison.uses.update(reasons.list_uses(learnt, differences, comparison.metric))
@@ -117,6 +119,19 @@ def _flag_no_learning(comparison: Comparison, rows: Sequence[Row]) -> dict[str, 
             values_ = {"strategy": row.label, "runs": some, "how": of_runs[some[0]]}
             comparison.warnings.append(Remark("warning.some_learnt_nothing", values_))
     return nothing
+
+
+def _add_signals(
+    comparison: Comparison, rows: Sequence[Row], scored: Sequence[pairwise.Scored]
+) -> None:
+    """Add the signs that strategies of one group could do better, in place."""
+    texts = len(scored[0].labels) if scored else 0
+    for row in rows:
+        signs = signals.of_strategy(
+            row, comparison.rows, comparison.baselines, comparison.metric, texts
+        )
+        if signs:
+            comparison.signals[row.label] = signs
 
 
 def _test_baselines(

@@ -177,5 +177,7 @@ class Comparison:
     """Per strategy label, what shows that at least half of its runs learnt nothing."""
     failed_to_learn: dict[str, Remark] = field(default_factory=dict)
     """Per name of a run, what shows that it learnt nothing."""
+    signals: dict[str, tuple[Remark, ...]] = field(default_factory=dict)
+    """Per strategy label, the signs that it could do better than it was seen to; see `signals`."""
     unbeaten: dict[str, Text] = field(default_factory=dict)
     """Per group, the sentence on a baseline that no strategy is shown to beat."""

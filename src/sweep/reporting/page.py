@@ -51,7 +51,7 @@ def _context(material: Material) -> dict[str, Any]:
         "planned": max(len(material.plan.runs), len(material.records) + len(missing)),
         "verdict": sentences.verdict(comparison, say, len(missing)),
         "facts": _facts(material),
-        "warnings": comparison.warnings,
+        "warnings": [*sentences.cautions(comparison), *comparison.warnings],
         "rules": _rules(material),
         "strategies": strategy_sections.strategy_table(material),
         "configurations": strategy_sections.configuration_table(material),

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from sweep.base import words
 from sweep.comparison.results import BaselineTest, Comparison, Difference, Row
+from sweep.reporting import sentences
 
 
 def to_json(comparison: Comparison) -> str:
@@ -26,6 +28,7 @@ def to_json(comparison: Comparison) -> str:
         "against_baselines": {g: _test(test) for g, test in comparison.against_baselines.items()},
         "learnt_nothing": comparison.learnt_nothing,
         "runs_that_learnt_nothing": comparison.failed_to_learn,
+        "signals": comparison.signals,
         "warnings": comparison.warnings,
     }
     return json.dumps(content, indent=1, ensure_ascii=False, default=str)
@@ -49,6 +52,7 @@ def _strategy(row: Row, comparison: Comparison) -> dict[str, Any]:
         "configuration": row.name,
         "trains": row.trains,
         "seeds": row.finished,
+        "flags": sentences.flags(comparison, row.label, words.load("en")),
         "metrics": {name: asdict(value) for name, value in row.metrics.items()},
         "why": comparison.reasons.get(row.label, ""),
         "when": comparison.uses.get(row.label, ""),

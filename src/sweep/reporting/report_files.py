@@ -74,7 +74,10 @@ def describe_runs(store: Store, sweep_id: str, comparison: Comparison) -> None:
     store.share_view(sweep_id, run_ids, _columns(comparison), comparison.metric)
     chosen = [(row, record) for row in comparison.chosen for record in row.records if record.run_id]
     for row, record in chosen[:MOST_NOTES]:
-        store.describe(record.run_id, {}, {Tag.NOTE: _about(comparison, row)})
+        tags = {Tag.NOTE: _about(comparison, row)}
+        if flags := sentences.flags(comparison, row.label, words.load("en")):
+            tags[Tag.FLAGS] = ", ".join(flags)
+        store.describe(record.run_id, {}, tags)
 
 
 def summary_metrics(comparison: Comparison) -> dict[str, float]:

@@ -121,6 +121,30 @@ def flipped(difference: Difference) -> Difference:
     )
 
 
+def flags(comparison: Comparison, label: str, say: Words) -> list[str]:
+    """Return a few words for each sign that a strategy could do better than it was seen to."""
+    if label in comparison.learnt_nothing:
+        return [say("flag.learnt_nothing")]
+    signs = comparison.signals.get(label, ())
+    return [say(f"flag.{sign.key.removeprefix('signal.')}") for sign in signs]
+
+
+def cautions(comparison: Comparison) -> list[Remark]:
+    """Return the signs of all strategies: first one of each, the strongest, then the others."""
+    signs = list(comparison.signals.values())
+    return [*(first for first, *_ in signs), *(sign for _, *rest in signs for sign in rest)]
+
+
+def verdict_word(comparison: Comparison, difference: Difference, say: Words) -> str:
+    """Return the word for a difference, with the flags of the strategy that comes off worse."""
+    word = say.known("verdicts", difference.verdict)
+    worse = {"worse": difference.a, "better": difference.b}.get(difference.verdict, "")
+    if not (flagged := flags(comparison, worse, say)):
+        return word
+    whose = f"{worse}: " if worse == difference.b else ""
+    return f"{word} ({whose}{', '.join(flagged)})"
+
+
 def verdict(comparison: Comparison, say: Words, missing: int = 0) -> list[str]:
     """Return the verdict in up to four sentences; of several groups, one sentence for each.
 
@@ -211,7 +235,7 @@ def _rival_sentences(comparison: Comparison, row: Row, say: Words) -> list[str]:
             strategy=row.strategy,
             best=best.strategy,
             score=_score_text(comparison, best),
-            difference=_difference_text(difference_between(comparison, row, best), say),
+            difference=_difference_text(comparison, row, best, say),
             share=f"{share * 100:.0f}\u00a0%" if share is not None else "–",
             cost=say.known("cost", recommendation.cost),
         )
@@ -221,17 +245,18 @@ def _rival_sentences(comparison: Comparison, row: Row, say: Words) -> list[str]:
 def _runner_up(comparison: Comparison, row: Row, others: Sequence[Row], say: Words) -> list[str]:
     if not others:
         return []
-    difference = difference_between(comparison, row, others[0])
     names = {"strategy": row.strategy, "other": others[0].strategy}
-    return [say("verdict.runner_up", **names, difference=_difference_text(difference, say))]
+    difference = _difference_text(comparison, row, others[0], say)
+    return [say("verdict.runner_up", **names, difference=difference)]
 
 
-def _difference_text(difference: Difference | None, say: Words) -> str:
+def _difference_text(comparison: Comparison, a: Row, b: Row, say: Words) -> str:
+    difference = difference_between(comparison, a, b)
     if difference is None:
         return say("verdict.unknown")
     return say(
         "verdict.difference",
-        word=say.known("verdicts", difference.verdict),
+        word=verdict_word(comparison, difference, say),
         points=points_text(difference),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweep.base.words import Words
 from sweep.comparison.results import Baseline, Difference, Row
 from sweep.reporting import sentences
 from sweep.reporting.figures import across_strategies, per_strategy, svg
@@ -133,6 +132,8 @@ def spent_table(material: Material) -> Table:
         "#time": ("train_runtime_s", ",.1f"), "#speed": ("train_samples_per_second", ",.0f"),
         "#memory": ("peak_memory_mib", ",.0f"), "#checkpoint": ("checkpoint_mib", ",.1f"),
     }  # fmt: skip
+    if any("train_steps" in row.metrics for row in material.comparison.chosen):
+        metrics = {"#steps": ("train_steps", ",.0f")} | metrics
     phases = [
         p
         for p in PHASES
@@ -205,7 +206,7 @@ def _verdict(material: Material, row: Row) -> Cell:
     difference = sentences.difference_between(material.comparison, row, best)
     if difference is None:
         return Cell(material.say("verdict.unknown"), "8")
-    word = _verdict_word(difference, material.say)
+    word = _verdict_word(material, difference)
     points = across_strategies.points_text(difference)
     return Cell(word, -difference.estimate, tone=difference.verdict, extra=points)
 
@@ -269,9 +270,10 @@ def _forest(material: Material, rows: Sequence[Row], index: int) -> Figure | Non
     if not differences:
         return None
     say, best = material.say, rows[0].label
-    words = {name: say.known("verdicts", name) for name in across_strategies.SIGNS}
+    words = [sentences.verdict_word(material.comparison, d, say) for d in differences]
     listed = "; ".join(
-        f"{d.a}: {across_strategies.points_text(d)}, {words.get(d.verdict)}" for d in differences
+        f"{d.a}: {across_strategies.points_text(d)}, {word}"
+        for d, word in zip(differences, words, strict=True)
     )
     about = say("differences.figure_desc", count=len(differences), reference=best, list=listed)
     axis = say("differences.axis", metric=material.metric)
@@ -288,7 +290,7 @@ def _pair(material: Material, difference: Difference) -> list[Cell]:
         Cell(say(f"table.{metric}").rstrip(", %")),
         Cell(across_strategies.points_text(difference), difference.estimate),
         Cell(_p_text(difference), difference.p_adjusted),
-        Cell(_verdict_text(difference, say), tone=difference.verdict),
+        Cell(_verdict_text(material, difference), tone=difference.verdict),
         Cell("–", float("inf")) if seeds is None else Cell(say("differences.more", n=seeds), seeds),
         Cell(say.known("method", difference.method)),
     ]
@@ -301,15 +303,15 @@ def _p_text(difference: Difference) -> str:
     return "< 0.001" if difference.p_adjusted < 0.001 else f"{difference.p_adjusted:.3f}"
 
 
-def _verdict_text(difference: Difference, say: Words) -> str:
+def _verdict_text(material: Material, difference: Difference) -> str:
     """Format the verdict, with the reason if it is undecided though the interval excludes 0."""
-    word = _verdict_word(difference, say)
-    return f"{word} ({say.tell(difference.note)})" if difference.note else word
+    word = _verdict_word(material, difference)
+    return f"{word} ({material.say.tell(difference.note)})" if difference.note else word
 
 
-def _verdict_word(difference: Difference, say: Words) -> str:
+def _verdict_word(material: Material, difference: Difference) -> str:
     sign = across_strategies.SIGNS.get(difference.verdict, "")
-    return f"{sign} {say.known('verdicts', difference.verdict)}"
+    return f"{sign} {sentences.verdict_word(material.comparison, difference, material.say)}"
 
 
 def _band(runs: Sequence[list[tuple[int, float]]]) -> list[tuple[int, float, float, float]]:

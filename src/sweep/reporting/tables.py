@@ -195,7 +195,9 @@ def _verdicts(comparison: Comparison) -> dict[str, str]:
         for row in rows:
             difference = sentences.difference_between(comparison, row, rows[0])
             is_best = row is rows[0] and len(rows) > 1
-            texts[row.name] = difference.verdict if difference else "best" if is_best else "-"
+            texts[row.name] = "best" if is_best else "-"
+            if difference:
+                texts[row.name] = sentences.verdict_word(comparison, difference, words.load("en"))
     return texts
 
 

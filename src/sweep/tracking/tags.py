@@ -36,6 +36,8 @@ class Tag:
     MACHINE = "sweep.machine"
     GIT = "sweep.git"
     FEATURES = "sweep.features"
+    FLAGS = "sweep.flags"
+    """The signs that the run's strategy could do better than it was seen to."""
     CONTENDED = "timing_contended"
     """Set where another training shared cores or the device; the only one without the prefix."""
     VERSION = "sweep.version."

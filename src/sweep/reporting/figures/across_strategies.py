@@ -69,14 +69,14 @@ def scatter(points: Sequence[Point], titles: tuple[str, str], levels: Mapping[st
 
 
 def forest(
-    differences: Sequence[Difference], margin: float, words: Mapping[str, str], title: str
+    differences: Sequence[Difference], margin: float, words: Sequence[str], title: str
 ) -> str:
     """Draw a forest plot of differences; the shaded band is the margin around zero.
 
     Args:
         differences: Differences of two strategies, one row each; shown in percentage points.
         margin: The margin as a share: 0.01 for one point.
-        words: The word for each verdict.
+        words: The verdict of each difference.
         title: Title of the axis.
     """
     bottom = 10 + 42 * len(differences)
@@ -89,11 +89,11 @@ def forest(
         (x(-margin * 100), bottom),
     ]
     content = [svg.area(band, "band"), svg.line(x(0), 6, x(0), bottom, "zero")]
-    for row, d in enumerate(differences):
+    for row, (d, word) in enumerate(zip(differences, words, strict=True)):
         top = 8 + 42 * row
         low, middle, high = (x(v * 100) for v in (d.low, d.estimate, d.high))
         name = f"{svg.shorten(d.a, 16)} − {svg.shorten(d.b, 16)}"
-        verdict = f"{SIGNS.get(d.verdict, '')} {words.get(d.verdict, d.verdict)}"
+        verdict = f"{SIGNS.get(d.verdict, '')} {word}"
         note = svg.title(f"{d.a} − {d.b}: {points_text(d)}")
         content += [
             svg.text(12, top + 12, name, "strong"),
