@@ -47,7 +47,7 @@ def compare(
     """
     options = options or CompareConfig()
     rows = table(records, options.confidence)
-    chosen = choose(rows)
+    chosen = choose(rows, options.metric)
     split = _split(chosen)
     warnings = caveats.warnings(rows, chosen, split)
     if repeated := len(records) - sum(len(row.records) for row in rows):
@@ -77,7 +77,7 @@ def compare(
 def _judge(comparison: Comparison, group: str, options: CompareConfig) -> None:
     """Compare the strategies of one group, and add the outcome to the comparison in place."""
     rows = [row for row in comparison.chosen if row.group == group]
-    tested = {row.label: runs_to_test(row, comparison.rows) for row in rows}
+    tested = {row.label: runs_to_test(row, comparison.rows, options.metric) for row in rows}
     comparison.warnings.extend(
         Remark("warning.unstable_choice", {"strategy": row.label})
         for row in rows

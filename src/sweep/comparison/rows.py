@@ -33,16 +33,21 @@ def configuration(record: Record) -> str:
     return " ".join([record.strategy, *others])
 
 
-def choose(rows: Sequence[Row]) -> list[Row]:
-    """Return, per strategy and group, the configuration that validation prefers."""
+def choose(rows: Sequence[Row], metric: str = "accuracy") -> list[Row]:
+    """Return, per strategy and group, the configuration that validation prefers.
+
+    Args:
+        rows: All configurations.
+        metric: What strategies are compared by, and so what is chosen by; loss breaks ties.
+    """
     candidates: dict[str, list[Row]] = {}
     for row in rows:
         if row.finished:
             candidates.setdefault(row.label, []).append(row)
-    return [min(alternatives, key=_preference) for alternatives in candidates.values()]
+    return [_preferred(alternatives, metric) for alternatives in candidates.values()]
 
 
-def runs_to_test(chosen: Row, rows: Sequence[Row]) -> list[Record]:
+def runs_to_test(chosen: Row, rows: Sequence[Row], metric: str = "accuracy") -> list[Record]:
     """Return one run per seed, of the configuration that validation prefers on the other seeds.
 
     Runs chosen for their own validation scores would carry the luck of their seeds into the
@@ -56,40 +61,48 @@ def runs_to_test(chosen: Row, rows: Sequence[Row]) -> list[Record]:
     selected = []
     for run in chosen_runs:
         seed = pairwise.seed_of(run)
-        by_rival = {
-            index: same
-            for index, row in enumerate(rivals)
-            if (same := [r for r in caveats.finished([row]) if pairwise.seed_of(r) == seed])
-        }
-        best = min(by_rival, key=lambda index: _preference(rivals[index], without=seed))
-        selected.append(by_rival[best][0])
+        with_seed = [row for row in rivals if seed in _seeds(row)]
+        best = _preferred(with_seed, metric, without=seed)
+        selected.append(next(r for r in caveats.finished([best]) if pairwise.seed_of(r) == seed))
     return selected
 
 
-def _preference(row: Row, without: int | None = None) -> tuple[float, float, float]:
-    """Return the sort key of a configuration; the smallest is preferred, then the first run.
+def _preferred(rows: Sequence[Row], metric: str, without: int | None = None) -> Row:
+    """Return the configuration that validation prefers on the seeds that all of them have.
 
-    Configurations that lost runs come last: the mean of the seeds that survived flatters them.
-    Loss comes before accuracy because the Trainer chooses checkpoints by it too, and because it
-    shows differences that change no prediction on a few hundred validation texts.
+    Means over other seeds would compare the luck of the seeds, too. Where no seed is common, each
+    is judged by its own. Configurations that lost runs come last: the mean of the seeds that
+    survived flatters them. Of equal ones the first run is taken.
 
     Args:
-        row: The configuration.
+        rows: Configurations of one strategy.
+        metric: accuracy or f1.
         without: Seed whose runs are left out.
     """
-    runs = [run for run in caveats.finished([row]) if pairwise.seed_of(run, -1) != without]
-    return (
-        len(row.failures) / (len(row.failures) + row.finished),
-        _mean(runs, "eval_loss"),
-        -_mean(runs, "eval_accuracy"),
-    )
+    common = set.intersection(*(_seeds(row) for row in rows)) - {without}
+
+    def key(row: Row) -> tuple[float, float, float]:
+        runs = caveats.finished([row])
+        judged = [r for r in runs if pairwise.seed_of(r) in common] if common else runs
+        left = [r for r in judged if pairwise.seed_of(r, -1) != without]
+        return (
+            len(row.failures) / (len(row.failures) + row.finished),
+            -_mean(left, f"eval_{metric}", -math.inf),
+            _mean(left, "eval_loss", math.inf),
+        )
+
+    return min(rows, key=key)
 
 
-def _mean(runs: Sequence[Record], metric: str) -> float:
-    """Return the mean over the runs with a finite value; infinity when there is none."""
+def _seeds(row: Row) -> set[int]:
+    return {pairwise.seed_of(record) for record in caveats.finished([row])}
+
+
+def _mean(runs: Sequence[Record], metric: str, otherwise: float) -> float:
+    """Return the mean over the runs with a finite value; what is given when there is none."""
     values = [run.metrics.get(metric, math.nan) for run in runs]
     finite = [value for value in values if math.isfinite(value)]
-    return statistics.fmean(finite) if finite else math.inf
+    return statistics.fmean(finite) if finite else otherwise
 
 
 def best(rows: Sequence[Row], metric: str) -> set[str]:
