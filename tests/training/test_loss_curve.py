@@ -12,7 +12,7 @@ from sweep.training.loss_curve import may_have_fallen
     [
         ([1.1, 1.0, 0.8, 0.6], True),
         ([1.0] * 8, False),
-        ([1.0, 1.1, 1.2, 1.3] * 3, False),
+        ([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7], False),
         ([1.0, 1.0, 1.0], True),
         ([], True),
     ],

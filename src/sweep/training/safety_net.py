@@ -106,8 +106,8 @@ def _is_one_class(metrics: dict[str, float], labels: np.ndarray) -> bool:
 def _trained_tensors(model: nn.Module, strategy: FreezeReport) -> dict[str, torch.Tensor]:
     """Return copies of what will train, and of what a model keeps beside its parameters."""
     trained = {tensor.name for tensor in strategy.tensors if tensor.trainable}
-    tensors = {name: p for name, p in model.named_parameters() if name in trained}
-    tensors |= dict(model.named_buffers())
+    tensors: dict[str, torch.Tensor] = dict(model.named_buffers())
+    tensors |= {name: p for name, p in model.named_parameters() if name in trained}
     return {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
 
 
