@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 LEAST_POINTS = 4
 """Fewer points show no direction."""
@@ -22,11 +21,13 @@ def may_have_fallen(points: Sequence[float]) -> bool:
     It is said not to have fallen where a fall by `LEAST_FALL` of it can be excluded with
     `CONFIDENCE`. The noise of a point is told from the steps between neighbours.
     """
+    from scipy.special import stdtrit
+
     losses = np.array(points)
     if len(losses) < LEAST_POINTS:
         return True
     quarter = max(len(losses) // 4, 1)
     first, last = losses[:quarter].mean(), losses[-quarter:].mean()
     noise = math.sqrt(float((np.diff(losses) ** 2).mean()) / quarter)
-    most = first - last + stats.t.ppf(CONFIDENCE, len(losses) - 1) * noise
+    most = first - last + stdtrit(len(losses) - 1, CONFIDENCE) * noise
     return bool(most >= LEAST_FALL * first)
