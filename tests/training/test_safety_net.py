@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,24 @@ from support.training import SavedModel, Trained, Trainings
 from transformers import TrainerCallback
 
 from sweep.base.words import Remark
-from sweep.training import safety_net
+from sweep.training import safety_net, train
 from sweep.training.stopping import Stopped, StopRequest
 from sweep.training.train import TrainResult
 from sweep.training.trainer import DivergedError
 
 LABELS = np.array([0, 0, 0, 1, 2])
 PROBLEM = Remark("restart.one_class")
-Train = Callable[..., Trained]
 
 
 @pytest.fixture
 def trainings(csv_file: Path, saved_model: SavedModel, tmp_path: Path) -> Trainings:
-    made = Trainings(csv_file, saved_model, tmp_path / "checkpoints")
-    made.fit = safety_net.train
-    return made
+    return Trainings(csv_file, saved_model, tmp_path / "checkpoints")
 
 
 def run(trainings: Trainings, rate: float, source: str = "guessed", *overrides: str) -> Trained:
-    cfg = trainings.configure("freeze=attention", f"optimizer.learning_rate={rate}", *overrides)
-    cfg.rates.source = source
-    return trainings.run(cfg)
+    trainings.fit = safety_net.train if source == "guessed" else train.train
+    settings = ("freeze=attention", f"optimizer.learning_rate={rate}", *overrides)
+    return trainings.run(trainings.configure(*settings))
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -61,14 +57,6 @@ def test_it_starts_again_as_if_half_the_rate_had_been_asked_for(
     )
     assert str(halved.result.notes[0]) == note
     assert note in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("source", ["typed", "measured", "unknown"])
-def test_no_other_rate_is_changed(
-    source: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    problems(monkeypatch, 5)
-    assert "restarts" not in run(trainings, 1e-2, source).result.metrics
 
 
 def test_it_starts_again_twice_at_most(

@@ -114,11 +114,11 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
         subject = Subject(model, loaded.tokenizer, hardware, features.cut, ways.kernels)
         unsolvable = probe.why_not(subject, cfg, report)
         description.note_probe(record, cfg, unsolvable)
-        fit = partial(safety_net.train, forget=partial(curves.cut, -1))
+        fit = train.train if unsolvable is not None else probe.solve
+        if unsolvable is not None and cfg.rates.source == "guessed":
+            fit = partial(safety_net.train, forget=partial(curves.cut, -1))
         with cut_model(features.cut):
-            result = (probe.solve if unsolvable is None else fit)(
-                subject, encoded, cfg, session, report
-            )
+            result = fit(subject, encoded, cfg, session, report)
     record.metrics |= result.metrics
     record.notes += result.notes
 

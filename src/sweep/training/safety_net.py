@@ -41,7 +41,7 @@ def train(
     strategy: FreezeReport,
     forget: Callable[[], None] = lambda: None,
 ) -> TrainResult:
-    """Train as `train.train` does, and start again where a guessed rate taught nothing.
+    """Train at a guessed rate as `train.train` does; start again at half where it taught nothing.
 
     Args:
         subject: Its model is trained in place.
@@ -54,8 +54,6 @@ def train(
     Raises:
         DivergedError: The last one that is allowed diverged too. All others as `train.train`.
     """
-    if cfg.rates.source != "guessed":
-        return train_once(subject, encoded, cfg, session, strategy)
     start = _trained_tensors(subject.model, strategy)
     restarts, notes = _restarts(session.output_dir), list[Text]()
     while True:
