@@ -44,8 +44,8 @@ VALUES = np.arange(3000, dtype=np.int32).reshape(1000, 3)
 def get(key: str = "k", limit_mib: int = 100) -> tuple[cache.Found, int]:
     """The entry, and how often it has been made in all."""
     log = Path(f"{key}.log")
-    found = cache.get_or_make("test", key, counting(VALUES, log), limit_mib)
-    return found, len(log.read_text().splitlines())
+    entry = cache.get_or_make("test", key, counting(VALUES, log), limit_mib)
+    return entry, len(log.read_text().splitlines())
 
 
 def data_file(key: str = "k") -> Path:
@@ -70,8 +70,8 @@ def test_what_is_read_cannot_be_written() -> None:
 @pytest.mark.parametrize("shape", [(0,), (0, 4)])
 def test_an_array_may_be_empty(shape: tuple[int, ...]) -> None:
     empty = np.zeros(shape, np.float32)
-    found = cache.get_or_make("test", "e", counting(empty, Path("log")), 100)
-    assert found.arrays["values"].shape == shape
+    entry = cache.get_or_make("test", "e", counting(empty, Path("log")), 100)
+    assert entry.arrays["values"].shape == shape
 
 
 def flip(path: Path) -> None:
@@ -115,8 +115,8 @@ def slowly(draft: cache.Draft) -> dict[str, Any]:
 
 
 def read_slowly() -> None:
-    found = cache.get_or_make("test", "slow", slowly, 100)
-    assert np.array_equal(found.arrays["values"], VALUES)
+    entry = cache.get_or_make("test", "slow", slowly, 100)
+    assert np.array_equal(entry.arrays["values"], VALUES)
 
 
 def test_processes_that_start_together_make_an_entry_once() -> None:

@@ -92,4 +92,4 @@ def test_torchrun_ends_with_one_sentence(command: str, tmp_path: Path) -> None:
 def test_no_training_begins_among_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="^WORLD_SIZE=2 says that this is one of several"):
-        trainer.training_arguments(compose("freeze=none", "trainer.device=cpu"), CPU, tmp_path)
+        trainer.training_arguments(compose("freeze=none", "trainer.device=cpu"), CPU, tmp_path, 1)

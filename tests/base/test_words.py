@@ -42,10 +42,10 @@ def made() -> Iterator[tuple[str, set[str] | None]]:
 
 @pytest.mark.parametrize("language", words.LANGUAGES)
 def test_every_language_says_the_same(language: str) -> None:
-    found = words.load(language).sentences
-    assert set(found) == set(ENGLISH.sentences)
+    sentences = words.load(language).sentences
+    assert set(sentences) == set(ENGLISH.sentences)
     for key, sentence in ENGLISH.sentences.items():
-        assert fields(found[key]) == fields(sentence), key
+        assert fields(sentences[key]) == fields(sentence), key
 
 
 def test_every_remark_of_the_code_has_a_sentence_and_its_values() -> None:

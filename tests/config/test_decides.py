@@ -76,7 +76,7 @@ def lacking(effect: Decides) -> set[str]:
 def test_each_effect_has_its_keys() -> None:
     without_content = {key for key in lacking(Decides.RESULT) if key[:5] not in ("data.", "model")}
     assert without_content == {
-        *("freeze.learning_rate", "freeze.probe"),
+        *("freeze.learning_rate", "freeze.rate_ratio", "freeze.probe", "rates.*"),
         *(f"trainer.{key}" for key in ("save_model", "save_steps", "timeout_min")),
         *("trainer.cache_limit_mib", "trainer.cache_features"),
     }
@@ -85,12 +85,15 @@ def test_each_effect_has_its_keys() -> None:
     assert set(entering["data"]) == {"max_length"}
     assert set(entering["model"]) == {"parts"}
     assert lacking(Decides.CONFIGURATION) == {
-        *("families", "seed", "freeze.name", "model.parts"),
+        *("families", "seed", "freeze.name", "model.parts", "rates.source"),
         *("data.name", "data.path", "data.sha256"),
         *(f"trainer.{key}" for key in ("save_model", "save_steps", "timeout_min")),
         *("trainer.cache_limit_mib", "trainer.cache_features"),
     }
-    assert lacking(Decides.COST) == {"seed", "optimizer.learning_rate", "freeze.learning_rate"}
+    assert lacking(Decides.COST) == {
+        *("seed", "optimizer.learning_rate", "freeze.learning_rate", "freeze.rate_ratio"),
+        *("model.base_rate", "rates.*"),
+    }
     states = decides.values(cfg, Decides.FROZEN_STATES)
     assert set(states) == {"data", "model", "freeze", "trainer"}
     assert set(states["trainer"]) == {"device", "precision", "feature_dtype", "cache_features"}

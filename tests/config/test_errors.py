@@ -97,8 +97,8 @@ TYPED: dict[str, tuple[str, str]] = {
     "key without its group": (
         "precision=bf16",
         "precision is no key. Top-level keys: compare, data, experiment, families, freeze,"
-        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, report,"
-        " resume, seed, tracking, trainer. Did you mean trainer.precision?",
+        " hydra/launcher, jobs, max_failures, max_runs, model, on_failure, optimizer, rates,"
+        " report, resume, seed, tracking, trainer. Did you mean trainer.precision?",
     ),
     "added key": (
         "+note=hello",
@@ -378,9 +378,9 @@ CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
         " model.parts={head: PATTERN, ...}.",
     ),
     "no learning rate": (
-        ["freeze.learning_rate=null"],
+        ["freeze.rate_ratio=null"],
         "optimizer.learning_rate is not set and the strategy 'none' has no default. Set"
-        " optimizer.learning_rate, or learning_rate in the strategy's YAML.",
+        " optimizer.learning_rate, or rate_ratio in the strategy's YAML.",
     ),
     "count without layers": (
         ["freeze.count=2"],
@@ -968,10 +968,10 @@ def test_a_full_disk_is_told(errors: Errors, tmp_path: Path, monkeypatch: Any) -
 
 
 def test_mistakes_of_every_kind_on_the_command_line_are_told_together(errors: Errors) -> None:
-    found = errors(
+    sentences = errors(
         "freeze=atention", "trainer.precison=fp32", "+x=1", "seed=one", "optimizer.weight_decay=-1"
     )
-    assert [message.split(" ")[0] for message in found] == [
+    assert [message.split(" ")[0] for message in sentences] == [
         "freeze='atention'",
         "trainer.precison",
         "'+x=1'",
@@ -981,8 +981,8 @@ def test_mistakes_of_every_kind_on_the_command_line_are_told_together(errors: Er
 
 
 def test_a_missing_key_does_not_hide_other_mistakes(errors: Errors) -> None:
-    found = errors("model=hub", "tracking=server", "trainer.num_train_epochs=0", "freeze=none")
-    assert [message.split(" ")[0] for message in found] == [
+    sentences = errors("model=hub", "tracking=server", "trainer.num_train_epochs=0", "freeze=none")
+    assert [message.split(" ")[0] for message in sentences] == [
         "model.name_or_path",
         "tracking.uri",
         "trainer.num_train_epochs=0",
@@ -1046,7 +1046,7 @@ def test_class_weights_have_to_be_as_many_as_classes(errors: Errors, csv_file: P
 
 
 def test_two_files_and_a_model_are_told_together(errors: Errors, csv_file: Path) -> None:
-    found = errors(
+    sentences = errors(
         "data=csv",
         f"data.path={csv_file}",
         "data.validation_path=none.csv",
@@ -1055,7 +1055,7 @@ def test_two_files_and_a_model_are_told_together(errors: Errors, csv_file: Path)
         "model.name_or_path=./none",
         "freeze=none",
     )
-    assert [message.split(" ")[0] for message in found] == [
+    assert [message.split(" ")[0] for message in sentences] == [
         "data.validation_path='none.csv'",
         "data.test_path='none.tsv'",
         "model.name_or_path='./none'",
@@ -1063,14 +1063,14 @@ def test_two_files_and_a_model_are_told_together(errors: Errors, csv_file: Path)
 
 
 def test_the_files_of_every_run_of_a_sweep_are_looked_at(errors: Errors) -> None:
-    found = errors(
+    sentences = errors(
         "data=csv",
         "data.path=one.csv,two.csv",
         "model=hub,minilm",
         "freeze=none",
         "model.name_or_path=./none",
     )
-    assert [message.split(" ")[0] for message in found] == [
+    assert [message.split(" ")[0] for message in sentences] == [
         "data.path='one.csv'",
         "model.name_or_path='./none'",
         "data.path='two.csv'",

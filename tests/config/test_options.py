@@ -204,8 +204,8 @@ def test_null_is_refused_where_it_means_nothing() -> None:
         for key, kind in keys().items()
         if NoneType not in get_args(kind) and kind is not Any and key not in (*GROUPS, "families")
     ]
-    found = messages([f"{key}=null" for key in refused])
-    assert [message.split(" has the wrong type")[0] for message in found] == [
+    told = messages([f"{key}=null" for key in refused])
+    assert [message.split(" has the wrong type")[0] for message in told] == [
         f"{key}=null" for key in refused
     ]
 
@@ -330,10 +330,10 @@ def test_a_family_can_be_named_on_the_command_line() -> None:
 
 
 def test_own_options_are_listed_in_help(own: Path) -> None:
-    found = options(str(own))
-    assert found["freeze"]["mine"] == "mine"
-    assert found["model"]["tiny"] == "tiny"
-    assert "full" in found["freeze"]
+    listed = options(str(own))
+    assert listed["freeze"]["mine"] == "mine"
+    assert listed["model"]["tiny"] == "tiny"
+    assert "full" in listed["freeze"]
 
 
 def test_an_own_option_replaces_the_built_in_one_of_its_name(own: Path) -> None:

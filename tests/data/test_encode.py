@@ -47,12 +47,12 @@ Encode = Callable[..., tokens.Tokens]
 def test_they_are_those_of_the_tokenizer(encode_splits: Encode, cfg: Config, splits: Any) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(cfg.model.name_or_path)
     for _ in ("made", "read"):
-        found = encode_splits().encoded
+        encoded = encode_splits().encoded
         for name in NAMES:
             part = encode(getattr(splits, name), tokenizer, cfg.data, name != "train")
-            assert len(found[name]) == len(part) > 0
-            assert found[name].order.tolist() == part.order.tolist()
-            for one, other in zip(found[name], part, strict=True):
+            assert len(encoded[name]) == len(part) > 0
+            assert encoded[name].order.tolist() == part.order.tolist()
+            for one, other in zip(encoded[name], part, strict=True):
                 assert one["input_ids"].tolist() == other["input_ids"].tolist()
                 assert one["labels"] == other["labels"]
 
@@ -97,12 +97,12 @@ def test_a_cache_that_cannot_be_written_is_told_and_costs_time_only(
     expected = encode_splits().encoded["train"][0]["input_ids"]
     monkeypatch.setattr(cache, "ROOT", Path("blocked") / "cache")
     Path("blocked").write_text("")
-    found = encode_splits()
-    assert found.notes == [
+    tokenised = encode_splits()
+    assert tokenised.notes == [
         f"tokens are not cached: {cache.ROOT} cannot be written (Not a directory)"
     ]
-    assert found.runtime_s > 0
-    np.testing.assert_array_equal(found.encoded["train"][0]["input_ids"], expected)
+    assert tokenised.runtime_s > 0
+    np.testing.assert_array_equal(tokenised.encoded["train"][0]["input_ids"], expected)
 
 
 def splits_of(rows: dict[str, list[tuple[str, int]]]) -> Splits:

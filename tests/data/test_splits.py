@@ -278,8 +278,8 @@ def test_the_same_seed_gives_the_same_splits(tmp_path: Path) -> None:
 
 def test_another_seed_gives_other_splits(tmp_path: Path) -> None:
     path = save(tmp_path, table(ROWS))
-    found = [ids(load_splits(config(path, split_seed=seed)))["test"] for seed in (0, 1)]
-    assert found[0] != found[1]
+    test_rows = [ids(load_splits(config(path, split_seed=seed)))["test"] for seed in (0, 1)]
+    assert test_rows[0] != test_rows[1]
 
 
 def test_another_train_size_leaves_validation_and_test_as_they_are(tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_random_split_gives_the_rows_that_torch_gives(tmp_path: Path) -> None:
     validation, train = torch.utils.data.random_split(
         rows, [0.2, 0.8], generator=torch.Generator().manual_seed(42)
     )
-    found = ids(load_splits(cfg))
-    assert found == {"train": train.indices, "validation": validation.indices, "test": []}
-    assert (len(found["validation"]), len(found["train"])) == (10_326, 41_302)
+    rows_of_splits = ids(load_splits(cfg))
+    assert rows_of_splits == {"train": train.indices, "validation": validation.indices, "test": []}
+    assert (len(rows_of_splits["validation"]), len(rows_of_splits["train"])) == (10_326, 41_302)
 
 
 def test_random_split_takes_a_count_exactly(tmp_path: Path) -> None:
@@ -333,8 +333,8 @@ def test_a_split_column_says_which_rows_go_where(name: str, tmp_path: Path) -> N
 
 def test_a_split_column_without_validation_has_it_cut_from_train(tmp_path: Path) -> None:
     path = save(tmp_path, table(ROWS, part=["train"] * 40 + ["test"] * 20))
-    found = ids(load_splits(config(path, split_column="part", validation_size=0.25)))
-    assert (len(found["validation"]), found["test"]) == (10, list(range(40, 60)))
+    rows_of_splits = ids(load_splits(config(path, split_column="part", validation_size=0.25)))
+    assert (len(rows_of_splits["validation"]), rows_of_splits["test"]) == (10, list(range(40, 60)))
 
 
 def test_files_of_their_own_are_the_splits(tmp_path: Path) -> None:

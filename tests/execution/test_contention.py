@@ -97,8 +97,8 @@ NOBODY = 4_000_000_000
 
 def as_owned_by_nobody(lstat: Callable[[Path], os.stat_result]) -> Callable[[Path], Any]:
     def look(path: Path) -> Any:
-        found = lstat(path)
-        return SimpleNamespace(st_mode=found.st_mode, st_uid=NOBODY)
+        status = lstat(path)
+        return SimpleNamespace(st_mode=status.st_mode, st_uid=NOBODY)
 
     return look
 

@@ -153,13 +153,13 @@ def test_smaller_pieces_make_the_same_batch(
 def test_evaluation_shrinks_with_it(sized: Sized) -> None:
     cfg = sized(32, 1)
     cfg.trainer.per_device_eval_batch_size = 64
-    found = smaller(cfg)
-    assert found is not None
-    assert found.trainer.per_device_eval_batch_size == 32
+    pieces = smaller(cfg)
+    assert pieces is not None
+    assert pieces.trainer.per_device_eval_batch_size == 32
     cfg.trainer.per_device_eval_batch_size = 1
-    found = smaller(cfg)
-    assert found is not None
-    assert found.trainer.per_device_eval_batch_size == 1
+    pieces = smaller(cfg)
+    assert pieces is not None
+    assert pieces.trainer.per_device_eval_batch_size == 1
 
 
 def test_single_texts_have_no_smaller_pieces(sized: Sized) -> None:
@@ -168,8 +168,8 @@ def test_single_texts_have_no_smaller_pieces(sized: Sized) -> None:
 
 def test_nothing_else_changes(sized: Sized) -> None:
     cfg = sized(32, 1)
-    found = smaller(cfg)
-    assert found is not None
-    found.trainer = cfg.trainer
-    assert found == cfg
+    pieces = smaller(cfg)
+    assert pieces is not None
+    pieces.trainer = cfg.trainer
+    assert pieces == cfg
     assert cfg.trainer.per_device_train_batch_size == 32

@@ -107,10 +107,10 @@ def test_a_run_that_goes_on_keeps_the_smaller_pieces_it_had_come_to(spec: RunSpe
     assert second is not None
     second.spec.folder.mkdir()
     OmegaConf.save(OmegaConf.structured(second.spec.cfg), second.spec.folder / "config.yaml")
-    found = as_stopped(replace(spec, folder=second.spec.folder))
-    assert found.cfg == second.spec.cfg
-    assert found.notes == second.spec.notes
-    assert found.key == spec.key
+    spec_again = as_stopped(replace(spec, folder=second.spec.folder))
+    assert spec_again.cfg == second.spec.cfg
+    assert spec_again.notes == second.spec.notes
+    assert spec_again.key == spec.key
 
 
 @pytest.mark.parametrize("damage", ["", "trainer: [", "trainer: {per_device: 1}"])

@@ -50,9 +50,9 @@ def run_one(folder: Path) -> Record:
 
 @pytest.mark.usefixtures("killed")
 def test_a_run_that_was_killed_has_failed(tmp_path: Path) -> None:
-    found = run_one(tmp_path)
-    assert (found.status, found.reason) == ("FAILED", "the process was killed by SIGKILL")
-    assert read_record(tmp_path) == found
+    record = run_one(tmp_path)
+    assert (record.status, record.reason) == ("FAILED", "the process was killed by SIGKILL")
+    assert read_record(tmp_path) == record
 
 
 @pytest.mark.usefixtures("killed")

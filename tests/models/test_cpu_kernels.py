@@ -36,11 +36,11 @@ TEXTS = torch.randn(3, 2, 7, 4, generator=torch.Generator().manual_seed(1))
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_drops_with_its_probability_and_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
-    found = cpu_kernels.drop(torch.ones(1_000_003), p)
+    dropped = cpu_kernels.drop(torch.ones(1_000_003), p)
     # Five standard deviations of a mean of a million draws.
-    assert float((found == 0).float().mean()) == pytest.approx(p, abs=0.0025)
-    assert float(found.mean()) == pytest.approx(1, abs=0.02)
-    assert found.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3)
+    assert float((dropped == 0).float().mean()) == pytest.approx(p, abs=0.0025)
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3)
 
 
 def test_every_place_is_dropped_as_often() -> None:
@@ -52,10 +52,10 @@ def test_every_place_is_dropped_as_often() -> None:
 
 def test_the_gradient_passes_where_the_value_did() -> None:
     x = torch.ones(1000, requires_grad=True)
-    found = cpu_kernels.drop(x, 0.4)
-    found.sum().backward()
+    dropped = cpu_kernels.drop(x, 0.4)
+    dropped.sum().backward()
     assert x.grad is not None
-    assert torch.equal(x.grad, found.detach())
+    assert torch.equal(x.grad, dropped.detach())
 
 
 def test_a_seed_decides_what_is_dropped() -> None:

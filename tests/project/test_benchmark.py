@@ -49,8 +49,8 @@ def test_what_is_no_ratio_is_worked_out_per_repeat(benchmark: ModuleType) -> Non
         result("sweep full", 0, wall_s=20.0),
         result("sweep nine", 0, wall_s=40.0, train_later_s=0.5),
     ]
-    found = benchmark.others(results)
-    assert found == {
+    others = benchmark.others(results)
+    assert others == {
         "overhead per run beyond the first, s": [2.0],
         "from typing to the first step, tokens cached, s": [],
         "achieved over measured bf16 matrix product, none": [0.25],
@@ -66,8 +66,8 @@ def test_the_summary_shows_medians_with_their_spread(benchmark: ModuleType, tmp_
     text = (tmp_path / "summary.md").read_text("utf-8")
     assert "| none, training alone | 4.0 | 3.0 | 5.0 | 3 | 3.3 | 4.5 |" in text
     assert "| notebook none train_s | 50 | 30 | 80 | 3 |" in text
-    found = json.loads((tmp_path / "summary.json").read_text("utf-8"))
-    assert found["medians"]["sweep none accuracy"]["median"] == 0.6
+    content = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert content["medians"]["sweep none accuracy"]["median"] == 0.6
 
 
 def test_what_is_stored_is_not_measured_again(benchmark: ModuleType, tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_measurement_that_fails_leaves_the_others(
         raise RuntimeError("no such model")
 
     measures = {"broken": fail, "whole": lambda *_: {"wall_s": 1.0}}
-    found = benchmark.run(bench(benchmark, tmp_path, repeats=1), measures)
-    assert [result["name"] for result in found] == ["whole"]
+    measured = benchmark.run(bench(benchmark, tmp_path, repeats=1), measures)
+    assert [result["name"] for result in measured] == ["whole"]
     assert "broken, repeat 1 of 1: failed: no such model" in capsys.readouterr().out
 
 

@@ -78,15 +78,15 @@ def test_runs_that_were_alone_count_more_than_those_that_were_not(cfg: Config) -
 
 
 def test_another_strategy_tells_it_by_operations_and_trained_elements(cfg: Config) -> None:
-    found = guess(cfg, 1_000, SIZE, [finished("full")])
+    estimate = guess(cfg, 1_000, SIZE, [finished("full")])
     # 8e6 per token, 25 tokens per text, 2,000 texts, at 4e11 in 20 s; then 15 s.
-    assert found.seconds == pytest.approx(8e6 * 25 * 2_000 / (4e11 / 20) + 15)
-    assert found.memory_mib == pytest.approx(800 - 1_000_000 * 12 / 2**20)
+    assert estimate.seconds == pytest.approx(8e6 * 25 * 2_000 / (4e11 / 20) + 15)
+    assert estimate.memory_mib == pytest.approx(800 - 1_000_000 * 12 / 2**20)
 
 
 def test_another_amount_of_the_same_data_is_told_by_operations(cfg: Config) -> None:
-    found = guess(cfg, 500, SIZE, [finished()])
-    assert found.seconds == pytest.approx(8e6 * 25 * 1_000 / (4e11 / 20) + 15)
+    estimate = guess(cfg, 500, SIZE, [finished()])
+    assert estimate.seconds == pytest.approx(8e6 * 25 * 1_000 / (4e11 / 20) + 15)
 
 
 NOT_LIKE_IT: dict[str, dict[str, Any]] = {

@@ -56,9 +56,9 @@ def test_a_whole_run_is_whole(with_model: bool, sealed: bool, finished: Path) ->
     if sealed:
         integrity.seal(finished)
     assert integrity.damaged_file(finished, with_model) == ""
-    found = integrity.checked_record(finished)
-    assert found is not None
-    assert found == read_record(finished)
+    record = integrity.checked_record(finished)
+    assert record is not None
+    assert record == read_record(finished)
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["old", "sealed"])
@@ -122,10 +122,10 @@ def test_a_damaged_file_makes_a_run_that_is_not_done(
         integrity.seal(finished)
     change(finished)
     assert integrity.damaged_file(finished) == file
-    found = integrity.checked_record(finished)
-    assert found is not None
-    assert (found.status, found.folder) == ("FAILED", str(finished))
-    assert found.reason == (
+    record = integrity.checked_record(finished)
+    assert record is not None
+    assert (record.status, record.folder) == ("FAILED", str(finished))
+    assert record.reason == (
         f"its result cannot be used: {file} in {finished} is damaged, so the run counts as not done"
     )
 
@@ -190,6 +190,6 @@ def test_a_damaged_seal_is_none(content: str, finished: Path) -> None:
 def test_files_of_what_did_not_finish_may_be_cut(status: str, finished: Path) -> None:
     in_record(status=status, metrics={})(finished)
     cut(finished / "curves.jsonl")
-    found = integrity.checked_record(finished)
-    assert found is not None
-    assert (found.status, found.reason) == (status, "")
+    record = integrity.checked_record(finished)
+    assert record is not None
+    assert (record.status, record.reason) == (status, "")

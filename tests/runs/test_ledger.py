@@ -95,9 +95,9 @@ def test_runs_of_a_key_are_kept_in_order(books: Ledger, make: Make) -> None:
 def test_the_newest_finished_run_is_taken(books: Ledger, make: Make) -> None:
     for name, status in (("1", "FINISHED"), ("2", "FINISHED"), ("3", "FAILED")):
         make(name, status)
-    found = books.finished(KEY)
-    assert found is not None
-    assert found.name == "2"
+    record = books.finished(KEY)
+    assert record is not None
+    assert record.name == "2"
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED", "KILLED"])
@@ -182,10 +182,10 @@ def test_runs_are_found_where_mlruns_was_moved_to(
     moved = Ledger(tmp_path / "elsewhere" / "results")
     moved.root.parent.mkdir()
     shutil.move(books.root, moved.root)
-    found = moved.finished(KEY)
-    assert found is not None
-    assert found.folder == str(moved.root / "sweeps" / "one" / "001_none")
-    shutil.rmtree(found.folder)
+    record = moved.finished(KEY)
+    assert record is not None
+    assert record.folder == str(moved.root / "sweeps" / "one" / "001_none")
+    shutil.rmtree(record.folder)
     assert moved.stopped(KEY) == moved.root / "sweeps" / "one" / "000_none"
 
 
@@ -310,8 +310,8 @@ def test_what_the_dead_left_is_delivered(books: Ledger, store: Any, make: Make) 
     make("000_none", "FINISHED", delivered=False)
     make("001_full", "FAILED", delivered=False)
     assert books.deliver(0) == 0
-    found = {entry.name: entry.status for entry in store.server.runs.values()}
-    assert found == {"000_none": "FINISHED", "001_full": "FAILED"}
+    statuses = {entry.name: entry.status for entry in store.server.runs.values()}
+    assert statuses == {"000_none": "FINISHED", "001_full": "FAILED"}
 
 
 def test_what_the_living_have_to_say_is_left_to_them(books: Ledger, store: Any, make: Make) -> None:

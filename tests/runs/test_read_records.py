@@ -60,10 +60,10 @@ def filed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 def test_records_of_a_sweep_are_read_in_order(root: str) -> None:
-    found = read_records.load("one", root)
-    assert names(found) == [f"{name} seed={s}" for name in ("none", "full") for s in range(3)]
-    assert found[0].metrics["train_runtime_s"] == 10.0
-    assert found[0].swept == {"freeze": "none", "seed": "0"}
+    records = read_records.load("one", root)
+    assert names(records) == [f"{name} seed={s}" for name in ("none", "full") for s in range(3)]
+    assert records[0].metrics["train_runtime_s"] == 10.0
+    assert records[0].swept == {"freeze": "none", "seed": "0"}
 
 
 def test_the_newest_sweep_is_the_default(root: str, tmp_path: Path) -> None:
@@ -132,17 +132,17 @@ def test_a_sweep_can_be_given_as_a_folder(root: str) -> None:
 
 def test_a_folder_that_was_moved_is_read_where_it_is(root: str, tmp_path: Path) -> None:
     (tmp_path / "mlruns").rename(tmp_path / "moved")
-    found = read_records.load("one", str(tmp_path / "moved"))
-    assert found[0].folder == str(tmp_path / "moved" / "sweeps" / "one" / "0")
+    records = read_records.load("one", str(tmp_path / "moved"))
+    assert records[0].folder == str(tmp_path / "moved" / "sweeps" / "one" / "0")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "x"}'])
 def test_a_damaged_record_is_a_run_that_failed(content: str, root: str) -> None:
     path = Path(root) / "sweeps" / "one" / "0" / "record.json"
     path.write_text(content)
-    found = read_records.load("one", root)[0]
-    assert (found.status, found.metrics) == ("FAILED", {})
-    assert found.reason == (
+    record = read_records.load("one", root)[0]
+    assert (record.status, record.metrics) == ("FAILED", {})
+    assert record.reason == (
         f"its result cannot be used: record.json in {path.parent} is damaged, so the run counts as"
         " not done"
     )
@@ -192,15 +192,15 @@ def test_a_folder_without_sweeps_is_told(tmp_path: Path) -> None:
 
 def test_runs_of_a_store_are_read_with_their_files(filed: tuple[str, str]) -> None:
     uri, sweep_id = filed
-    found = read_records.load(sweep_id, uri)
-    assert [(r.name, r.strategy, r.status) for r in found[-2:]] == [
+    records = read_records.load(sweep_id, uri)
+    assert [(r.name, r.strategy, r.status) for r in records[-2:]] == [
         ("full seed=2", "full", "FINISHED"),
         ("bias", "bias", "FAILED"),
     ]
-    assert found[-1].reason == "out of memory"
-    assert found[0].swept == {"freeze": "none", "seed": "0"}
-    assert found[0].tags["only.in"] == "store"
-    assert (Path(found[0].folder) / "predictions.csv").exists()
+    assert records[-1].reason == "out of memory"
+    assert records[0].swept == {"freeze": "none", "seed": "0"}
+    assert records[0].tags["only.in"] == "store"
+    assert (Path(records[0].folder) / "predictions.csv").exists()
 
 
 def test_files_fetched_from_a_store_do_not_outlive_the_process(
@@ -257,8 +257,10 @@ def test_marks_of_an_earlier_recommendation_go(filed: tuple[str, str]) -> None:
     ids = [run.run_id for run in read_store.runs(uri, sweep_id)]
     for marked in (ids[:2], ids[1:3]):
         store.recommend(sweep_id, marked)
-        found = [r.run_id for r in read_store.runs(uri, sweep_id) if "sweep.recommended" in r.tags]
-        assert found == marked
+        recommended = [
+            r.run_id for r in read_store.runs(uri, sweep_id) if "sweep.recommended" in r.tags
+        ]
+        assert recommended == marked
 
 
 def experiment_of(uri: str, run_id: str) -> str:
@@ -293,16 +295,16 @@ def test_runs_are_a_table(root: str) -> None:
 
 def test_the_comparison_takes_other_options(root: str) -> None:
     assert sweep.compare("one", root).margin == 0.01
-    found = sweep.compare("one", root, margin=0.5, cost="memory")
-    assert found.margin == 0.5
-    assert found.recommendation is not None
-    assert found.recommendation.cost == "memory"
+    comparison = sweep.compare("one", root, margin=0.5, cost="memory")
+    assert comparison.margin == 0.5
+    assert comparison.recommendation is not None
+    assert comparison.recommendation.cost == "memory"
 
 
 def test_several_sweeps_are_read_as_one(root: str, tmp_path: Path) -> None:
     other = write_sweep(tmp_path / "other", {"bias": 0.7})
-    found = sweep.compare(["one", Path(other[0].folder).parent], root)
-    assert [row.label for row in found.chosen] == ["none", "full", "bias"]
+    comparison = sweep.compare(["one", Path(other[0].folder).parent], root)
+    assert [row.label for row in comparison.chosen] == ["none", "full", "bias"]
 
 
 @pytest.mark.parametrize(
@@ -338,10 +340,10 @@ def output_of(script: str) -> list[str]:
 
 def test_importing_the_package_loads_nothing_else() -> None:
     script = "import sys, sweep; print(*(m for m in sys.modules if m.startswith('sweep.')), 'end')"
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert found.stdout.split() == ["end"]
+    assert completed.stdout.split() == ["end"]
 
 
 def test_functions_of_the_package_are_not_hidden_by_its_modules(root: str) -> None:
@@ -349,7 +351,7 @@ def test_functions_of_the_package_are_not_hidden_by_its_modules(root: str) -> No
         "import sweep, sweep.comparison.compare, sweep.comparison.verdict, sweep.api\n"
         f"print(len(sweep.load_runs(root={root!r})), sweep.compare(root={root!r}).split)"
     )
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert found.stdout.split() == ["6", "test"]
+    assert completed.stdout.split() == ["6", "test"]

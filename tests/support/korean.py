@@ -17,6 +17,7 @@ UNITS = {"MiB", "FLOPs", "CPU", "SHA", "TF", "IDF", "gram"}
 TERMS = {"F1", "Holm", "MLflow", "LoRA", "Ctrl", "SIGTERM"}
 SETTINGS = {
     *("seed", "data.max_length", "data.test_size", "data.train_size", "optimizer.learning_rate"),
+    "rates.factor",
     *("trainer.eval_steps", "trainer.cache_limit_mib", "report.examples", "compare.max_time_s"),
     *("trainer.timeout_min", "trainer.num_train_epochs"),
 }

@@ -50,11 +50,11 @@ class Server:
             raise ConnectionError("nobody is there")
         if name in self.refuses:
             raise RefusedError(f"{name} is not taken")
-        found = act()
+        answer = act()
         self.calls.append(name)
         if len(self.calls) == self.lost + 1:
             raise ConnectionError("the answer was lost")
-        return found
+        return answer
 
 
 @dataclass(frozen=True)

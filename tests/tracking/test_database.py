@@ -237,8 +237,8 @@ def test_artifacts_of_a_project_elsewhere_go_there(
     after.upload(new, [a_file(tmp_path, "new.txt")])
     assert files(after, new) == ["new.txt"]
     # Not asked through `files`: MLflow remembers for a process where a run's files were.
-    found = after.client.get_run(old).info.artifact_uri
-    assert found == (second / "artifacts" / old / "artifacts").as_uri()
+    artifacts = after.client.get_run(old).info.artifact_uri
+    assert artifacts == (second / "artifacts" / old / "artifacts").as_uri()
     assert sorted(path.name for path in second.rglob("*.txt")) == ["new.txt", "old.txt"]
     assert first.exists() == is_copied
     assert not (tmp_path / "my%2520second").exists()

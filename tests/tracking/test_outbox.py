@@ -37,9 +37,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A store that can be away; no wait between two tries takes longer than a moment."""
     monkeypatch.setattr(outbox, "Store", FakeStore)
     monkeypatch.setattr(outbox, "PAUSES_S", (0.01,))
-    found = FakeStore(f"fake:{tmp_path}", "1")
-    yield found
-    found.server.answers.set()
+    fake = FakeStore(f"fake:{tmp_path}", "1")
+    yield fake
+    fake.server.answers.set()
 
 
 @pytest.fixture

@@ -341,10 +341,10 @@ AWKWARD = {
 def test_the_summary_of_any_configuration_can_be_stored(name: str, store: Store) -> None:
     row = Row(name, "none", "head", 2, (), {"test_f1": Interval(0.5, 2, 0.4, 0.6)})
     run_id = store.create_run("s", {})
-    found = rows.rollup([row])
-    store.log_metrics(run_id, [(key, value, 1_000, 0) for key, value in found.items()])
-    assert read(store, run_id).data.metrics == found
-    assert sorted(found.values()) == [0.4, 0.5, 0.6]
+    rolled_up = rows.rollup([row])
+    store.log_metrics(run_id, [(key, value, 1_000, 0) for key, value in rolled_up.items()])
+    assert read(store, run_id).data.metrics == rolled_up
+    assert sorted(rolled_up.values()) == [0.4, 0.5, 0.6]
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])

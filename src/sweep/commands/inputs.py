@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sweep.base.layout import ROOT, RootPaths
-from sweep.config import decides
+from sweep.config import decides, rates
 from sweep.config.compose import Job
 from sweep.config.decides import Decides
-from sweep.config.schema import Config, ConfigError, ModelConfig, TrackingConfig
+from sweep.config.schema import Config, ConfigError, TrackingConfig
 from sweep.data.splits import load_splits
 from sweep.models import model_files, pooling
 from sweep.runs.record import run_key
@@ -81,13 +81,12 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
             limits = f"limits {cfg.model} {cfg.data.max_length} {cfg.freeze.count}"
             errors.extend(once(limits, model_files.check_positions, cfg))
             folder = once(f"folder {cfg.model}", model_files.fetch, cfg.model)
-            # What `model.pooling=auto` stands for decides the result.
-            what = f"pooling {cfg.model} {cfg.solves_probe}"
-            model = folder and once(what, _with_pooling, cfg, folder)
+            what = f"resolved {cfg.model} {cfg.freeze} {cfg.optimizer} {cfg.rates} {cfg.trainer}"
+            resolved = folder and once(what, _with_files_read, cfg, folder)
         if splits is not None:
             errors.extend(_check_class_weight(cfg.trainer.class_weight, splits.label_names))
-        if splits is not None and weights and model:
-            job = replace(job, cfg=replace(cfg, model=model))
+        if splits is not None and weights and resolved:
+            job = replace(job, cfg=replace(cfg, model=resolved.model, rates=resolved.rates))
             key = run_key(job.cfg, splits.fingerprint, weights)
             size = len(splits.label_names), len(splits.train)
             ids = splits.reported.ids.tolist()
@@ -97,6 +96,13 @@ def check_inputs(jobs: Sequence[Job], tracking: TrackingConfig | None = None) ->
     states = [repr(decides.values(each.job.cfg, Decides.FROZEN_STATES)) for each in checked]
     alike = Counter(states)
     return [replace(each, sharing=alike[its]) for each, its in zip(checked, states, strict=True)]
+
+
+def _with_files_read(cfg: Config, folder: Path) -> Config:
+    """Return the run with what the model's files decide of it."""
+    model = replace(cfg.model, pooling=pooling.resolve(cfg, folder))
+    base = rates.with_base_rate(cfg, model_files.read_config(folder) or {})
+    return replace(cfg, model=model, rates=base)
 
 
 def _check_class_weight(weights: Any, label_names: Sequence[str]) -> list[str]:
@@ -109,10 +115,6 @@ def _check_class_weight(weights: Any, label_names: Sequence[str]) -> list[str]:
         f" {len(label_names)} classes. Give one for each of {names}, in this order, or set"
         " trainer.class_weight=balanced."
     ]
-
-
-def _with_pooling(cfg: Config, folder: Path) -> ModelConfig:
-    return replace(cfg.model, pooling=pooling.resolve(cfg, folder))
 
 
 def check_root(root: Path) -> None:

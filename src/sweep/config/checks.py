@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "linear",
         "polynomial",
     ),
+    "rates.source": ("guessed", "measured", "typed", "unknown"),
     "freeze.probe": ("adamw", "auto", "lbfgs"),
     "trainer.padding": ("longest", "max_length"),
     "trainer.metric_for_best_model": ("accuracy", "compared", "f1", "loss"),
@@ -130,7 +131,11 @@ RANGES: dict[str, Check] = {
     "freeze.alpha": _POSITIVE,
     "freeze.dropout": (lambda value: 0 <= value < 1, "a number of 0 or more and below 1"),
     "freeze.stages": (lambda value: value >= 2, "an integer of 2 or more"),
+    "freeze.rate_ratio": _POSITIVE,
     "freeze.learning_rate": _POSITIVE,
+    "model.base_rate": _POSITIVE,
+    "rates.base_rate": _POSITIVE,
+    "rates.factor": _POSITIVE,
     "optimizer.optim_args": (
         lambda value: bool(re.fullmatch(r"\w+=[^=,]+(, *\w+=[^=,]+)*", value)),
         "of the form key=value,key=value",
@@ -287,10 +292,17 @@ def _check_split(data: DataConfig) -> list[str]:
 
 def _check_strategy(cfg: Config) -> list[str]:
     errors = []
-    if cfg.optimizer.learning_rate is None and cfg.freeze.learning_rate is None:
+    own = cfg.freeze.rate_ratio, cfg.freeze.learning_rate
+    if cfg.optimizer.learning_rate is None and own == (None, None):
         errors.append(
             f"optimizer.learning_rate is not set and the strategy {cfg.freeze.name!r} has no"
-            " default. Set optimizer.learning_rate, or learning_rate in the strategy's YAML."
+            " default. Set optimizer.learning_rate, or rate_ratio in the strategy's YAML."
+        )
+    if cfg.optimizer.learning_rate is not None and (typed := _typed_rates(cfg)):
+        errors.append(
+            f"{typed} and optimizer.learning_rate={cfg.optimizer.learning_rate:g} exclude each"
+            " other: the one gives every strategy the same rate, the other each its own. Leave one"
+            " of them out."
         )
     if cfg.freeze.count is not None and "layers" not in cfg.freeze.parts:
         errors.append(
@@ -298,6 +310,13 @@ def _check_strategy(cfg: Config) -> list[str]:
             f" {cfg.freeze.name!r} does not train the part 'layers'. Use freeze=top_layers."
         )
     return errors + optimizer_checks.check(cfg.optimizer)
+
+
+def _typed_rates(cfg: Config) -> str:
+    """Return a setting of `rates` that a rate for all strategies leaves without effect."""
+    if cfg.rates.factor != 1:
+        return f"rates.factor={cfg.rates.factor:g}"
+    return "" if cfg.rates.base_rate is None else f"rates.base_rate={cfg.rates.base_rate:g}"
 
 
 def _check_trainer(trainer: TrainerConfig) -> list[str]:

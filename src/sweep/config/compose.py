@@ -42,7 +42,7 @@ from sweep.config.overrides import (
 )
 from sweep.config.schema import Composed, Config, ConfigError, SweepSettings, keys
 
-GROUPS = ("data", "model", "freeze", "optimizer", "trainer", "tracking", "experiment")
+GROUPS = ("data", "model", "freeze", "optimizer", "rates", "trainer", "tracking", "experiment")
 SWEEP_WIDE = tuple(field.name for field in fields(SweepSettings))
 Axes = dict[str, list[Override]]
 """Per key, the overrides to try, in the order typed; one entry for what does not vary."""

@@ -35,6 +35,10 @@ _NO_RATE = Decides.FROZEN_STATES | Decides.FIT | Decides.COST
 """What does not hang on how fast a run learns."""
 
 
+GUESSES = (2e-5, 2e-4)
+"""Least and largest base rate that is guessed."""
+
+
 class ConfigError(Exception):
     """Mistakes for the user to correct, one message each; shown without a traceback."""
 
@@ -131,6 +135,10 @@ class ModelConfig:
     `pooler` (pretrained, over the first); null is the architecture's own way. `auto` is that, but
     `mean` in place of a pooler that the checkpoint lacks, and for a head that is solved what a
     sentence encoder says of itself."""
+    # As the rate of a strategy, it enters the key of a run as the rate that it trains with.
+    base_rate: float | None = setting(None, lacks=_NO_RATE)
+    """Learning rate of full fine-tuning with AdamW, measured on this model; null is a guess from
+    the model's width, and is said."""
     parts: dict[str, str | None] | None = setting(
         None, adds=Decides.RESULT, lacks=Decides.CONFIGURATION
     )
@@ -173,8 +181,10 @@ class FreezeConfig:
     """How a head that trains alone is fitted: `lbfgs` solves it as a logistic regression on stored
     features, `adamw` trains it step by step; `auto` solves where it can and no rate is typed."""
     # Enters the key of a run as the rate that it trains with.
+    rate_ratio: float | None = setting(None, lacks=_NO_RATE | Decides.RESULT)
+    """Rate of this strategy over that of full fine-tuning, measured with AdamW."""
     learning_rate: float | None = setting(None, lacks=_NO_RATE | Decides.RESULT)
-    """Measured default of this strategy with AdamW; `optimizer.learning_rate` overrides it."""
+    """In place of `rate_ratio`: the rate itself, whatever the model."""
 
     @property
     def trains_head_alone(self) -> bool:
@@ -191,7 +201,7 @@ class OptimizerConfig:
     optim_args: str | None = None
     """Arguments of the optimizer as key=value,key=value, such as momentum=0.9; for sgd."""
     learning_rate: float | None = setting(None, lacks=_NO_RATE)
-    """null takes the strategy's own, measured rate."""
+    """The rate of every strategy; null gives each its own, see `rates`."""
     weight_decay: float = 0.01
     """Pulls weights, but neither biases nor normalisations, towards 0."""
     lr_scheduler_type: str = "linear"
@@ -203,6 +213,19 @@ class OptimizerConfig:
     layer_decay: float | None = setting(None, adds=Decides.FIT)
     """Discriminative rates: each layer below the head learns with the rate of the one above it
     times this; the embeddings learn slowest."""
+
+
+@dataclass
+class RatesConfig:
+    """The learning rates of the strategies, where `optimizer.learning_rate` is not typed."""
+
+    base_rate: float | None = None
+    """Rate of full fine-tuning, which the ratios of the strategies are multiplied with; null takes
+    `model.base_rate`, or guesses."""
+    factor: float = 1.0
+    """Multiplies the rate of every strategy: `rates.factor=0.33,1,3` tries three around its own."""
+    source: str = name_only("unknown")
+    """Filled in: `typed`, `measured` or `guessed`."""
 
 
 @dataclass
@@ -341,6 +364,8 @@ class Config:
     optimizer: OptimizerConfig = group(
         OptimizerConfig, _ALL & ~(Decides.FROZEN_STATES | Decides.FIT)
     )
+    # Enter the key of a run as the rate that they give.
+    rates: RatesConfig = group(RatesConfig, Decides.CONFIGURATION)
     trainer: TrainerConfig = group(TrainerConfig, _ALL & ~Decides.FROZEN_STATES)
     families: dict[str, dict[str, str | None]] = field(
         default_factory=dict, metadata={ADDS: Decides.RESULT | Decides.FIT | Decides.COST}
@@ -366,9 +391,19 @@ class Config:
 
     @property
     def learning_rate(self) -> float:
-        """The rate this run trains with."""
-        rate = self.optimizer.learning_rate
-        return self.freeze.learning_rate if rate is None else rate  # type: ignore[return-value]
+        """The rate this run trains with.
+
+        Until the model's folder has been read, a base rate that is not stated counts as the largest
+        that is guessed; see `rates.with_base_rate`.
+        """
+        if self.optimizer.learning_rate is not None:
+            return self.optimizer.learning_rate
+        rate = self.freeze.learning_rate
+        if rate is None:
+            base = self.rates.base_rate or self.model.base_rate or GUESSES[1]
+            rate = base * (self.freeze.rate_ratio or 1.0)
+        # Without the last bits, which a product has and a typed rate has not.
+        return float(f"{rate * self.rates.factor:.6g}")
 
 
 @dataclass

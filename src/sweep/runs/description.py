@@ -45,8 +45,8 @@ def open_record(spec: RunSpec, splits: Splits, part: FrozenPart) -> Record:
         "tokens_per_text": train.tokens / len(train),
     }
     record.tags = _tags(spec, report, world) | {Tag.DATA_FINGERPRINT: splits.fingerprint}
-    cut = _cut_note(encoded, spec.cfg)
-    note(record, [*splits.notes, cut, *_checkpoint_notes(part.loaded), *spec.notes])
+    notes = [*splits.notes, _cut_note(encoded, spec.cfg), *_rate_notes(spec.cfg)]
+    note(record, [*notes, *_checkpoint_notes(part.loaded), *spec.notes])
     write_config(spec)
     spec.paths.freeze.write_text(report.to_json(), "utf-8")
     spec.paths.environment.write_text(json.dumps(world, indent=1), "utf-8")
@@ -120,6 +120,8 @@ def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
         "seed": cfg.seed,
         "optim": cfg.optimizer.optim,
         "learning_rate": cfg.learning_rate,
+        "rates": "scaled",
+        "rate_source": cfg.rates.source,
         "num_train_epochs": round(float(trainer.num_train_epochs), 4),
         "max_steps": trainer.max_steps,
         "per_device_train_batch_size": cfg.trainer.per_device_train_batch_size,
@@ -129,6 +131,8 @@ def _params(spec: RunSpec, splits: Splits, precision: str) -> dict[str, Any]:
         "num_labels": len(splits.label_names),
         "train_examples": len(splits.train),
     }
+    if cfg.rates.base_rate is not None:
+        params["base_rate"] = cfg.rates.base_rate
     swept = {k: v for k, v in spec.swept.items() if k.rpartition(".")[2] not in params}
     return {**params, **swept}
 
@@ -156,6 +160,14 @@ def _cut_note(encoded: Mapping[str, Encoded], cfg: Config) -> Text:
     cut = sum(part.truncated for part in encoded.values())
     values = {"share": f"{cut / texts:.1%}", "length": cfg.data.max_length}
     return Remark("note.cut", values)
+
+
+def _rate_notes(cfg: Config) -> list[Text]:
+    """Note a rate that nobody has measured on this model."""
+    if cfg.rates.source != "guessed" or cfg.solves_probe:
+        return []
+    values = {"rate": f"{cfg.learning_rate:.2g}", "base": f"{cfg.rates.base_rate:.2g}"}
+    return [Remark("note.guessed_rate", values)]
 
 
 def _checkpoint_notes(loaded: Loaded) -> list[str]:
