@@ -6,6 +6,7 @@ runs = sweep.load_runs()  # a DataFrame, one row per run
 comparison = sweep.compare(margin=0.02)  # of the newest sweep
 print(comparison.recommendation)
 page = sweep.report()  # the path of its page, written again
+labels = sweep.predict(None, ["a text"])  # by its recommended run, if that saved its model
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from sweep.comparison.results import Comparison
 
 __version__ = "0.1.0"
-__all__ = ["compare", "load_runs", "report"]
+__all__ = ["compare", "load_runs", "predict", "report"]
 
 
 def load_runs(sweep: Sweeps = None, root: str | Path = "mlruns") -> pd.DataFrame:
@@ -76,3 +78,25 @@ def report(
     from sweep import api
 
     return api.report(sweep, root, language, **options)
+
+
+def predict(
+    model: str | Path | None, texts: Sequence[str], root: str | Path = "mlruns"
+) -> pd.DataFrame:
+    """Return labels for new texts, by a model that was trained with trainer.save_model=true.
+
+    Args:
+        model: Folder of a run, or name or folder of a sweep, of which it is the recommended run;
+            None is the newest sweep.
+        texts: One per row.
+        root: Folder `mlruns`.
+
+    Returns:
+        Columns id, text, prediction and, per class, p_CLASS: its probability.
+
+    Raises:
+        ConfigError: There is no such run, or it has saved no model.
+    """
+    from sweep import api
+
+    return api.predict(model, texts, root)

@@ -38,6 +38,14 @@ def compare(sweep: Sweeps = None, root: str | Path = ROOT, **options: Any) -> Co
     return comparison
 
 
+def predict(model: str | Path | None, texts: Sequence[str], root: str | Path) -> pd.DataFrame:
+    """Implement `sweep.predict`."""
+    from sweep.commands import predict as command
+
+    name = read_records.sweep_folder(None, root) if model is None else model
+    return command.predict(command.find(name, root), texts)
+
+
 def _gather(names: Sequence[str | Path | None], root: str) -> tuple[Gathered, Path | None]:
     """Return the runs, and the folder of their sweep if they are of one sweep on this disk."""
     if "://" in root:

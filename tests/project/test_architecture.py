@@ -42,7 +42,7 @@ OWNERS = {
         "runs.sweep_settings",
     },
     "peft": {"strategies.adapters"},
-    "scipy": {"comparison.learning", "comparison.rows", "comparison.significance"},
+    "scipy": {"comparison.rows", "comparison.significance", "training.loss_curve"},
     "sqlalchemy": {"tracking.connect", "tracking.database", "execution.preload"},
     "transformers.Trainer": {"training.trainer"},
     "transformers.TrainingArguments": {"training.trainer"},

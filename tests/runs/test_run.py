@@ -11,22 +11,27 @@ import pytest
 
 from sweep.base import device
 from sweep.base.device import Hardware
+from sweep.base.words import Remark
 from sweep.commands.inputs import check_inputs
 from sweep.config.compose import compose_jobs
 from sweep.models import model_files
+from sweep.runs import read_outputs
 from sweep.runs import run as runs
 from sweep.runs.record import Record, RunSpec
 from sweep.tracking.outbox import Outbox
 from sweep.tracking.store import Store
+from sweep.training import safety_net
 from sweep.training.stopping import StopRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Copy = Callable[..., Path]
 
 
-def spec_of(overrides: list[str], folder: Path, tmp_path: Path) -> RunSpec:
+def spec_of(
+    overrides: list[str], folder: Path, tmp_path: Path, strategy: str = "freeze=full"
+) -> RunSpec:
     """A run with the model of a folder, checked as a sweep checks it."""
-    command = ["freeze=full", *overrides, "trainer.precision=fp32"]
+    command = [strategy, *overrides, "trainer.precision=fp32"]
     (checked,) = check_inputs(compose_jobs([*command, f"model.name_or_path={folder}"]))
     run_folder = tmp_path / "run"
     run_folder.mkdir()
@@ -119,3 +124,24 @@ def test_hardware_computes_in_its_precision() -> None:
         assert torch.is_autocast_enabled("cpu")
     with Hardware("cpu", "fp32").autocast():
         assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("typed", "restarts"),
+    [([], 2.0), (["optimizer.learning_rate=1e-2"], None), (["model.base_rate=1e-2"], None)],
+    ids=["guessed", "typed", "measured"],
+)
+def test_no_rate_is_halved_that_was_typed_or_measured(
+    typed: list[str],
+    restarts: float | None,
+    overrides: list[str],
+    saved_model: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(safety_net, "_problem", lambda *_: Remark("restart.one_class"))
+    spec = spec_of([*overrides, *typed], saved_model("bert"), tmp_path, "freeze=attention")
+    record = run(spec)
+    assert record.metrics.get("restarts") == restarts
+    steps = [step for step, _ in read_outputs.curves(record)["train_loss"]]
+    assert steps == sorted(set(steps))

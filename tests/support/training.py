@@ -66,6 +66,7 @@ class Trainings:
     hook: Callable[[torch.nn.Module], None] = lambda model: None
     """Called with the frozen model before it trains."""
     stop: StopRequest = field(default_factory=StopRequest)
+    fit: Callable[..., train.TrainResult] = train.train
 
     def configure(self, *overrides: str, family: str = "bert") -> Config:
         settings = {
@@ -116,7 +117,7 @@ class Trainings:
             session = train.Session(self.output_dir, lambda *step: reports.append(step), self.stop)
             subject = Subject(frozen, loaded.tokenizer, hardware)
             with cpu_kernels.faster(frozen, cpu_kernels.available(hardware, False)):
-                result = train.train(subject, encoded, cfg, session, report)
+                result = self.fit(subject, encoded, cfg, session, report)
         finally:
             train.make_trainer = original
-        return Trained(result, trainers[0], report, before, encoded, reports)
+        return Trained(result, trainers[-1], report, before, encoded, reports)

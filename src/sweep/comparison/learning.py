@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from sweep.base.words import Remark
 from sweep.comparison import caveats, per_text_scores
@@ -15,15 +14,10 @@ from sweep.comparison.per_text_scores import PredictionsError
 from sweep.comparison.results import Row
 from sweep.runs import read_outputs
 from sweep.runs.record import Record
+from sweep.training import loss_curve
 
 MIN_STEPS = 10
 """Runs with fewer optimizer steps only try whether everything works, such as trainer=debug."""
-LEAST_POINTS = 4
-"""Fewer points of the training loss show no direction."""
-LEAST_FALL = 0.05
-"""A training loss that falls by less of it than this is as good as level."""
-CONFIDENCE = 0.95
-"""So a run whose loss falls by more is called one that learnt nothing in 5 % of cases at most."""
 
 
 def flags_of_runs(rows: Iterable[Row], metric: str) -> dict[str, Remark]:
@@ -73,29 +67,14 @@ def _flag(record: Record, metric: str) -> Remark | None:
     score = record.metrics.get(metric)
     if len(classes) > 1 and score is not None and name in majority and score <= majority[name]:
         return Remark("learnt.majority", {"score": score, "majority": majority[name]})
-    return None if _loss_fell(record) else Remark("learnt.no_fall")
+    losses = [value for _, value in read_outputs.curves(record).get("train_loss", [])]
+    return None if loss_curve.may_have_fallen(losses) else Remark("learnt.no_fall")
 
 
 def _scores_of_majority(classes: np.ndarray, counts: np.ndarray, texts: int) -> dict[str, float]:
     """Return accuracy and macro-F1 of always predicting the most frequent label."""
     share = float(counts.max()) / texts
     return {"accuracy": share, "f1": 2 * share / (1 + share) / len(classes)}
-
-
-def _loss_fell(record: Record) -> bool:
-    """Return whether the training loss may have fallen from its first quarter to its last.
-
-    It is said not to have fallen where a fall by `LEAST_FALL` of it can be excluded with
-    `CONFIDENCE`. The noise of a point is told from the steps between neighbours.
-    """
-    losses = np.array([value for _, value in read_outputs.curves(record).get("train_loss", [])])
-    if len(losses) < LEAST_POINTS:
-        return True
-    quarter = max(len(losses) // 4, 1)
-    first, last = losses[:quarter].mean(), losses[-quarter:].mean()
-    noise = math.sqrt(float((np.diff(losses) ** 2).mean()) / quarter)
-    most = first - last + stats.t.ppf(CONFIDENCE, len(losses) - 1) * noise
-    return bool(most >= LEAST_FALL * first)
 
 
 def _is_short(record: Record) -> bool:

@@ -7,7 +7,7 @@ Second in the flow, after `config`: every cell is kept as it is written, so that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import pandas as pd
@@ -39,6 +39,28 @@ def read(cfg: DataConfig) -> Table:
     from sweep.data import hub
 
     return _read_each(_wanted(cfg), cfg, hub.read)
+
+
+def read_texts(path: str, cfg: DataConfig) -> list[str]:
+    """Return the texts of one more file, which needs no labels, read as the others were.
+
+    Raises:
+        ConfigError: As `read`.
+    """
+    # Other files need other checks, and a table has to have a second column.
+    alone = replace(
+        cfg,
+        path=path,
+        sha256=None,
+        dataset=None,
+        label_column=cfg.text_column,
+        label_pattern=None,
+        split_column=None,
+        validation_path=None,
+        test_path=None,
+    )
+    frame, _, where = _read_file(path, "train", alone)
+    return [str(text) for text in _pick_columns(frame, alone, where)["text"]]
 
 
 def sources(cfg: DataConfig) -> dict[str, tuple[str, dict[str, str | None]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sweep.base.device import Hardware, resolve_hardware
@@ -85,7 +86,7 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
     from sweep.features.cut import cut_model
     from sweep.features.frozen_part import FrozenPart
     from sweep.models.cpu_kernels import faster
-    from sweep.training import logit_check, probe, train
+    from sweep.training import logit_check, probe, safety_net, train
     from sweep.training.trainer import Subject
 
     cfg, started = spec.cfg, time.time()
@@ -114,6 +115,8 @@ def run(spec: RunSpec, outbox: Outbox, progress: Progress, stop: StopRequest) ->
         unsolvable = probe.why_not(subject, cfg, report)
         description.note_probe(record, cfg, unsolvable)
         fit = train.train if unsolvable is not None else probe.solve
+        if unsolvable is not None and cfg.rates.source == "guessed":
+            fit = partial(safety_net.train, forget=partial(curves.cut, -1))
         with cut_model(features.cut):
             result = fit(subject, encoded, cfg, session, report)
     record.metrics |= result.metrics

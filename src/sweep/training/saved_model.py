@@ -90,13 +90,44 @@ def load_again(cfg: Config, folder: Path, loaded: Loaded, hardware: Hardware) ->
         other = replace(cfg, seed=(cfg.seed + 1) % 2**32)
         base = pretrained.load(other, label_names, hardware, loaded.folder).model
         return adapters.load_saved(base, folder)
+    return _load_whole(cfg, folder)
+
+
+def load(
+    cfg: Config, folder: Path, label_names: Sequence[str], hardware: Hardware
+) -> tuple[nn.Module, Any]:
+    """Load a saved model and its tokenizer.
+
+    Args:
+        cfg: The run that saved it.
+        folder: Of the saved model.
+        label_names: Names of the classes, in order.
+        hardware: Where it will compute.
+
+    Raises:
+        ConfigError: The base model of an adapter is no longer there.
+    """
+    # The class of a pooled model is code of ours, which its tokenizer is asked about, too.
+    trusted = cfg.model.trust_remote_code or _is_pooled(folder)
+    tokenizer = pretrained.load_tokenizer(replace(cfg.model, trust_remote_code=trusted), folder)
+    if cfg.freeze.adapter:
+        base = pretrained.load(cfg, label_names, hardware).model
+        return adapters.load_saved(base, folder), tokenizer
+    return _load_whole(cfg, folder), tokenizer
+
+
+def _is_pooled(folder: Path) -> bool:
+    return (folder / f"{pooling.MODULE}.py").exists()
+
+
+def _load_whole(cfg: Config, folder: Path) -> nn.Module:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype="float32",
         use_safetensors=True,
-        trust_remote_code=cfg.model.trust_remote_code or (folder / f"{pooling.MODULE}.py").exists(),
+        trust_remote_code=cfg.model.trust_remote_code or _is_pooled(folder),
     )
     return cast("nn.Module", model)
 

@@ -65,6 +65,8 @@ class TrainResult:
     notes: list[Text] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     """When what was thawed, if unfreezing is gradual; see `stages.Thaw`."""
+    train_losses: list[float] = field(default_factory=list)
+    """The points of the training loss, in order of the steps."""
 
     @property
     def reported(self) -> str:
@@ -126,7 +128,8 @@ def _train(
     scores, probabilities = _evaluate(trainer, encoded, cfg)
     check_finite(costs | scores)
     notes = [note for watcher in watchers for note in watcher.notes] + _late_notes(trainer, cfg)
-    return TrainResult(costs | scores, probabilities, notes, thaw.begun)
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return TrainResult(costs | scores, probabilities, notes, thaw.begun, losses)
 
 
 def _add_patience(trainer: SweepTrainer, evaluations: int | None) -> State:
