@@ -874,13 +874,13 @@ def test_a_model_type_that_nobody_knows_is_told(tmp_path: Path) -> None:
 
 
 def test_a_family_without_names_shows_what_to_write(tmp_path: Path) -> None:
-    folder = save_config(tmp_path, transformers.MPNetConfig(**SIZES))
+    folder = save_config(tmp_path, transformers.AlbertConfig(**SIZES, embedding_size=8))
     message = preflight_error(folder)
     lines = message.splitlines()
     assert lines[0] == (
-        "model 'hub' is of the family 'mpnet', whose parts have no names yet. Its parameters are:"
+        "model 'hub' is of the family 'albert', whose parts have no names yet. Its parameters are:"
     )
-    assert "  mpnet.encoder.layer.N.attention.attn.q.weight" in lines
+    assert "  albert.embeddings.word_embeddings.weight" in lines
     assert "Put these lines, with your patterns, into a YAML file in conf/model:" in lines
 
 

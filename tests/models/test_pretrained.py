@@ -182,15 +182,47 @@ def test_a_plain_encoder_without_a_head_can_be_used(
 # Models that cannot be used.
 
 
-def test_a_family_without_names_shows_its_parameters(copy_of: Callable[[str], Path]) -> None:
-    cfg = of_folder(copy_of("bert"))
+def test_a_family_without_names_shows_its_parameters(
+    copy_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_of("bert")
+    cfg = of_folder(folder)
     del cfg.families["bert"]
+    assert pretrained.build_empty(cfg, 3)[1]["layers"] == r"bert\.encoder\.layer\.(\d+)\..*"
+    monkeypatch.setattr("sweep.models.parts.find_parts", lambda model: None)
     with pytest.raises(ConfigError) as caught:
         pretrained.build_empty(cfg, 3)
     message = str(caught.value)
     assert "is of the family 'bert', whose parts have no names yet" in message
     assert "  bert.encoder.layer.N.attention.self.query.weight" in message.splitlines()
     assert r"    layers: bert\.encoder\.layer\.(\d+)\..*" in message.splitlines()
+
+
+def without_tokens(folder: Path, *keys: str) -> Path:
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({k: v for k, v in values.items() if k not in keys}), "utf-8")
+    return folder
+
+
+def test_end_of_text_pads_where_the_tokenizer_has_no_pad_token(
+    copy_of: Callable[[str], Path],
+) -> None:
+    folder = without_tokens(copy_of("bert"), "pad_token")
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**values, "eos_token": "[SEP]"}), "utf-8")
+    values = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**values, "pad_token_id": None}), "utf-8")
+    loaded = pretrained.load(of_folder(folder), LABELS)
+    assert loaded.tokenizer.pad_token == "[SEP]"
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.pad_token_id == 3
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(copy_of: Callable[[str], Path]) -> None:
+    folder = without_tokens(copy_of("bert"), "pad_token")
+    with pytest.raises(ConfigError, match="neither a pad token nor an end-of-text token"):
+        pretrained.load_tokenizer(of_folder(folder).model, folder)
 
 
 def test_a_model_without_text_classifier_is_refused(copy_of: Callable[[str], Path]) -> None:

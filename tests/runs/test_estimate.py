@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.config import compose
 
 from sweep.config.schema import Config
-from sweep.runs.estimate import Guess, Size, guess, texts_of
+from sweep.runs import estimate
+from sweep.runs.estimate import Guess, Size, guess, guess_each, texts_of
 from sweep.runs.record import Record
 
 SIZE = Size(1_000_000, 4_000_000, 8e6, "fp32", "a CPU")
@@ -127,3 +129,21 @@ def test_a_record_without_a_number_is_passed_over(cfg: Config) -> None:
 
 def test_nothing_is_known_without_records(cfg: Config) -> None:
     assert guess(cfg, 1_000, SIZE, []) == Guess()
+
+
+def test_runs_that_are_alike_are_looked_up_once(
+    cfg: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = []
+
+    def counted(*arguments: Any) -> Guess:
+        looked_up.append(arguments)
+        return guess(*arguments)
+
+    monkeypatch.setattr(estimate, "guess", counted)
+    longer = replace(cfg, trainer=replace(cfg.trainer, num_train_epochs=4))
+    larger = replace(SIZE, total_params=8_000_000)
+    seeds = [(replace(cfg, seed=seed), 1_000, SIZE) for seed in range(5)]
+    jobs = [*seeds, (longer, 1_000, SIZE), (cfg, 500, SIZE), (cfg, 1_000, larger)]
+    assert guess_each(jobs, [finished()]) == [guess(*job, [finished()]) for job in jobs]
+    assert len(looked_up) == 4

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from support.config import compose
 
 from sweep.base import words
 from sweep.base.words import Remark
-from sweep.runs.record import Record, read_record, write_record
+from sweep.runs.record import Record, read_record, saved_config, write_record
 
 KOREAN = words.load("ko")
 
@@ -34,3 +39,19 @@ def test_a_record_of_a_version_that_stored_sentences_is_read(tmp_path: Path) -> 
     record = read_record(tmp_path)
     assert record is not None
     assert {"reason": record.reason, "notes": record.notes} == texts
+
+
+def test_the_settings_of_replicates_are_parsed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose("freeze=none", "trainer.max_steps=7")
+    for seed in range(3):
+        (tmp_path / f"{seed}").mkdir()
+        file = tmp_path / f"{seed}" / "config.yaml"
+        OmegaConf.save(OmegaConf.structured(replace(cfg, seed=seed)), file)
+    first = saved_config(tmp_path / "0")
+    monkeypatch.setattr(OmegaConf, "create", None)
+    assert [saved_config(tmp_path / f"{seed}").seed for seed in range(3)] == [0, 1, 2]
+    # What a caller changes is its own.
+    first.trainer.max_steps = 9
+    assert saved_config(tmp_path / "1") == replace(cfg, seed=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -97,6 +98,15 @@ def test_four_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     assert (outcome.returncode, outcome.stderr) == (0, "")
     store = connect.open_store(TrackingConfig(uri=None), root)
     assert len(store.client.search_runs([store.experiment_id])) == 4
+
+
+def test_the_library_draws_no_bars() -> None:
+    code = "import sweep.tracking.store, mlflow.environment_variables as e; "
+    code += "print(e.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get())"
+    command = [sys.executable, "-c", code]
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("MLFLOW_")}
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert outcome.stdout == "False\n"
 
 
 def test_a_deleted_experiment_is_a_config_error(store: Store, root: Path) -> None:

@@ -127,12 +127,13 @@ def plan(
         records: Finished runs to estimate from.
         resume: True if finished runs are taken over and stopped ones go on.
     """
-    from sweep.runs.estimate import guess
+    from sweep.runs.estimate import guess_each
 
     entries = []
-    for job, size in zip(checked, sizes, strict=True):
+    jobs = [(each.job.cfg, each.train_examples) for each in checked]
+    sized = [(*job, size) for job, size in zip(jobs, sizes, strict=True)]
+    for job, size, estimate in zip(checked, sizes, guess_each(sized, records), strict=True):
         status, left = _status(ledger, job) if resume else (TO_DO, 1.0)
-        estimate = guess(job.job.cfg, job.train_examples, size, records)
         entries.append(Entry(job, size, status, left, estimate))
     return entries
 

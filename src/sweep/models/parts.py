@@ -8,22 +8,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweep.config.schema import Config, ConfigError
+from sweep.models.structure import find_parts
 
 if TYPE_CHECKING:
-    pass
+    from transformers import PreTrainedModel
 
 
 Parts = dict[str, str | None]
 
 
-def parts_of(cfg: Config, family: str, names: Sequence[str]) -> Parts:
-    """Return the part patterns of a model, its own or its family's.
+def parts_of(cfg: Config, model: PreTrainedModel) -> Parts:
+    """Return the part patterns of a model: its own, its family's, or those of its structure.
 
     Raises:
-        ConfigError: The family is unknown, or there is no pattern for the head.
+        ConfigError: The structure leaves a doubt, or there is no pattern for the head.
     """
-    parts = cfg.model.parts or cfg.families.get(family)
+    family = model.config.model_type
+    parts = cfg.model.parts or cfg.families.get(family) or find_parts(model)
     if parts is None:
+        names = [name for name, _ in model.named_parameters()]
         raise ConfigError(_unknown_family(cfg, family, names))
     if not parts.get("head"):
         raise ConfigError(

@@ -76,7 +76,7 @@ def build_empty(
         raise _unusable(cfg.model, folder, error) from None
     if errors := limit_errors(cfg, agreement.usable_positions(model)):
         raise ConfigError(*errors)
-    parts = parts_of(cfg, model_config.model_type, _names(model))
+    parts = parts_of(cfg, model)
     return model, pooling.attach(model, pooling.resolve(cfg, folder), parts)
 
 
@@ -172,7 +172,7 @@ def load(
     set_seed(cfg.seed)
     model, info = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     quantization.settle(model)
-    parts = parts_of(cfg, model_config.model_type, _names(model))
+    parts = parts_of(cfg, model)
     parts = pooling.attach(model, pooling.resolve(cfg, folder), parts)
     set_seed(cfg.seed)
     _draw_head(model, str(parts["head"]))
@@ -181,27 +181,39 @@ def load(
     if errors := agreement.weight_errors(where, checkpoint, parts, values):
         raise ConfigError(*errors)
     tokenizer = load_tokenizer(cfg.model, folder)
+    if model.config.pad_token_id is None:  # decoders find a text's last token by it
+        model.config.pad_token_id = tokenizer.pad_token_id
     new_names = checkpoint.new_names(parts)
     return Loaded(model, tokenizer, parts, new_names, folder, checkpoint.unused())
 
 
 def load_tokenizer(cfg: ModelConfig, folder: Path | None = None) -> Any:
-    """Load the tokenizer of the model's folder.
+    """Load the tokenizer of the model's folder; end-of-text pads where nothing else does.
 
     Raises:
-        ConfigError: Its files are damaged or of a kind that transformers does not know.
+        ConfigError: Its files are damaged or of a kind that transformers does not know, or it has
+            no token to fill batches up with.
     """
     from transformers import AutoTokenizer
 
     folder = folder or fetch(cfg)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=cfg.trust_remote_code)
     except Exception as error:  # the tokenizers library raises plain Exception for damaged files
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ConfigError(
             f"model.name_or_path={cfg.name_or_path!r} has a tokenizer that cannot be loaded:"
             f" {reason}. Save it again with save_pretrained()."
         ) from None
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(
+                f"model.name_or_path={cfg.name_or_path!r} has a tokenizer with neither a pad token"
+                " nor an end-of-text token, so batches cannot be filled up. Set its pad_token and"
+                " save it again with save_pretrained()."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _packing(
@@ -215,7 +227,7 @@ def _packing(
     # A look at what the checkpoint lacks, without reading a weight.
     plan = {**options, "config": copy.deepcopy(options["config"]), "device_map": "meta"}
     empty, info = AutoModelForSequenceClassification.from_pretrained(folder, **plan)
-    parts = parts_of(cfg, options["config"].model_type, _names(empty))
+    parts = parts_of(cfg, empty)
     new_names = Checkpoint.of(empty, info).new_names(parts)
     skip = quantization.modules_to_train(empty, str(parts["head"]), new_names)
     if parts.get("pooler"):
@@ -282,7 +294,3 @@ def _draw_head(model: PreTrainedModel, pattern: str) -> None:
                     parameter.__dict__.pop("_is_hf_initialized", None)
                 module.__dict__.pop("_is_hf_initialized", None)
                 model._init_weights(module)
-
-
-def _names(model: PreTrainedModel) -> list[str]:
-    return [name for name, _ in model.named_parameters()]

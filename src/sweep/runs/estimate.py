@@ -66,6 +66,20 @@ def guess(cfg: Config, train_examples: int, size: Size, records: Iterable[Record
     return Guess(_from_flops(cfg, texts, size, calm), _from_trainable(cfg, size, calm))
 
 
+def guess_each(jobs: Iterable[tuple[Config, int, Size]], records: Sequence[Record]) -> list[Guess]:
+    """Estimate many runs; those that are alike to `guess` are looked up among the records once."""
+    known: dict[object, Guess] = {}
+    guesses = []
+    for cfg, train_examples, size in jobs:
+        names = (cfg.model.name, cfg.freeze.name, cfg.data.name, cfg.data.max_length)
+        batch = cfg.trainer.per_device_train_batch_size
+        settings = (*names, batch, texts_of(cfg, train_examples), train_examples, size)
+        if settings not in known:
+            known[settings] = guess(cfg, train_examples, size, records)
+        guesses.append(known[settings])
+    return guesses
+
+
 def _from_flops(cfg: Config, texts: float, size: Size, known: Sequence[Record]) -> float | None:
     """Return the seconds for this run's operations at the speed of other strategies."""
     same_data = [r for r in known if _has_same_data(r, cfg)]

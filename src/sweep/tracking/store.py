@@ -24,8 +24,10 @@ from sweep.tracking.tags import Tag
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Read when mlflow is imported; its defaults print a line per run and send usage data.
+# Read when mlflow is imported; its defaults print a line per run and a bar per file, and send
+# usage data.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Whoever delivers has its own patience; mlflow would hold a process for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
