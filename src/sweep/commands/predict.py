@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(words: Sequence[str], output: str | None, column: str | None) -> None:
+    if unknown := [word for word in words if word.startswith("--")]:
+        raise ConfigError(f"{unknown[0]} is no option of sweep.predict. See --help.")
     if len(words) < 2:
         raise ConfigError(
             "sweep.predict takes a sweep or a run, and then a file or texts. See --help."
