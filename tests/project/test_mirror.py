@@ -47,6 +47,7 @@ COVERED = {
     "models/parts": "models/test_pretrained",
     "models/quantization": "strategies/test_adapters",
     "plan": "commands/test_plan",
+    "predict": "commands/test_predict",
     "report": "commands/test_report",
     "reporting/collect": "commands/test_report",
     "reporting/detail_sections": "reporting/test_page",
