@@ -123,6 +123,13 @@ def copy_of(saved_model: Callable[[str], Path], tmp_path: Path) -> Callable[[str
     return make
 
 
+@pytest.fixture(autouse=True)
+def no_store_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is typed, these would name the store of whoever runs the tests."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def overrides(
     csv_file: Path, saved_model: Callable[[str], Path], tmp_path: Path, monkeypatch: Any

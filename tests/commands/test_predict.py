@@ -91,6 +91,8 @@ def test_what_cannot_be_used_is_one_error(
         (["nowhere", "a"], "There is no sweep 'nowhere'"),
         ([str(runs(swept)[0])], "takes a sweep or a run, and then a file or texts"),
         ([str(runs(swept)[0]), "nowhere.csv"], "nowhere.csv"),
+        ([str(runs(swept)[0]), "texst.parquet"], "texst.parquet"),
+        ([str(runs(swept)[0]), "a.csv", "b.csv"], "takes one file"),
         ([str(runs(swept)[0]), "a", "--outputs", "x"], "--outputs"),
     ):
         assert main(line) == 2, line

@@ -224,7 +224,7 @@ def test_runs_of_the_winner_are_marked_in_the_store(tmp_path: Path, console: Con
     found = publish.conclude(console, box, records, SweepSettings())
     box.deliver()
     assert found is not None
-    publish.mark_recommended(console, store, box.run_id, found)
+    publish.mark_recommended(console, store, box.run_id, found, True)
     tags = [store.client.get_run(run.run_id).data.tags for run in records]
     assert [t.get("sweep.recommended") for t in tags] == ["true", None]
     text = store.client.get_run(box.run_id).data.tags["sweep.recommendation"]
@@ -235,5 +235,29 @@ def test_a_store_that_went_away_is_told(tmp_path: Path, console: Console) -> Non
     found = compare.compare(write_sweep(tmp_path, {"none": 0.8, "full": 0.6}))
     gone = track.Store(f"sqlite:///{tmp_path}/no/such/place.db/x", "1")
     (tmp_path / "no").write_text("a file where a folder would be")
-    publish.mark_recommended(console, gone, "id", found)
+    publish.mark_recommended(console, gone, "id", found, True)
     assert "the recommended runs could not be marked in the store: " in printed(console)[-1]
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_the_alias_moves_only_when_all_runs_have_finished(
+    is_finished: bool, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = write_sweep(tmp_path, {"none": 0.9, "full": 0.5})
+    for record in records:
+        record.paths.model.mkdir()
+        record.params |= {"data": "d", "model": "m"}
+    comparison = compare.compare(records)
+    registered: list[str] = []
+
+    class Registry:
+        def recommend(self, *_: object) -> None: ...
+
+        def register(self, run_id: str, *_: object) -> str:
+            registered.append(run_id)
+            return "d-m"
+
+    monkeypatch.setattr(publish.report_files, "describe_runs", lambda *_: None)
+    publish.mark_recommended(console, Registry(), "id", comparison, is_finished)  # type: ignore[arg-type]
+    assert len(registered) == is_finished
+    assert any("registered as d-m@recommended" in line for line in printed(console)) == is_finished

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from sweep.config import address
+from sweep.config.compose import compose_sweep
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,19 @@ def test_what_names_no_file() -> None:
     for uri in ("sqlite://", "sqlite:///:memory:", "http://host", "postgresql://host/db"):
         assert address.file_of(uri) is None
     assert address.file_of("sqlite+pysqlite:///x.db?mode=ro") == Path("x.db")
+
+
+def test_what_comes_from_mlflows_variables_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert address.from_environment(None, "sweep") == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    settings = compose_sweep(["freeze=none"]).settings.tracking
+    assert (settings.uri, settings.experiment_name) == ("http://me:***@host", "mine")
+    assert address.from_environment(settings.uri, settings.experiment_name) == [
+        "tracking.uri=http://me:***@host, from MLFLOW_TRACKING_URI",
+        "tracking.experiment_name=mine, from MLFLOW_EXPERIMENT_NAME",
+    ]
+    typed = ["freeze=none", "tracking.uri=sqlite:///x.db", "tracking.experiment_name=typed"]
+    settings = compose_sweep(typed).settings.tracking
+    assert (settings.uri, settings.experiment_name) == ("sqlite:///x.db", "typed")
+    assert address.from_environment(settings.uri, settings.experiment_name) == []

@@ -65,9 +65,9 @@ TYPED: dict[str, tuple[str, str]] = {
         " values with special characters: key='\"a=b\"'.",
     ),
     "unknown option": (
-        "--cfg",
-        "'--cfg' is no option. The options are --config-dir DIR, --help, --keys; sweep.plan has"
-        " --measure too.",
+        "--config",
+        "'--config' is no option. The options are --cfg job, --config-dir DIR, --help, --keys,"
+        " --version; sweep.plan has --measure too.",
     ),
     "interval": (
         "seed=interval(0,1)",

@@ -16,7 +16,6 @@ COVERED = {
     "base/locks": "commands/test_session",
     "commands/conclude": "comparison/test_verdict",
     "commands/inputs": "config/test_errors",
-    "commands/sweep": "end_to_end/test_command_line",
     "comparison/caveats": "comparison/test_recommend",
     "comparison/per_text_scores": "comparison/test_significance",
     "comparison/reasons": "comparison/test_recommend",

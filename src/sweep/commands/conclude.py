@@ -73,15 +73,25 @@ def print_verdict(console: Console, comparison: Comparison) -> None:
         _print_line(console, line)
 
 
-def mark_recommended(console: Console, store: Store, sweep_id: str, comparison: Comparison) -> None:
+def mark_recommended(
+    console: Console, store: Store, sweep_id: str, comparison: Comparison, is_finished: bool
+) -> None:
     """Tag the recommended runs in the store, and register their saved model.
 
     A failure is printed, and not raised.
+
+    Args:
+        console: Prints what was registered.
+        store: Of the sweep.
+        sweep_id: Its summary run.
+        comparison: Of its runs.
+        is_finished: Whether all of them have finished; else the alias stays where it is, because
+            what is missing may change the recommendation.
     """
     try:
         report_files.describe_runs(store, sweep_id, comparison)
         store.recommend(sweep_id, [run.run_id for run in winners.winners(comparison)])
-        for record in winners.checkpoints(comparison):
+        for record in winners.checkpoints(comparison) if is_finished else ():
             about = f"{record.params['data']}-{record.params['model']}"
             name = store.register(record.run_id, about, verdict.text(comparison))
             if name:

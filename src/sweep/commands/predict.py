@@ -169,14 +169,21 @@ def _recommended(folder: Path) -> list[Record]:
     options = settings.compare if settings is not None else CompareConfig()
     has_baselines = SweepPaths(folder).baselines.exists()
     comparison = verdict.judge(records, options, folder if has_baselines else None)
-    return winners.winners(comparison)
+    return winners.winners(comparison) or [r for r in records if r.status == "FINISHED"]
 
 
 def _texts(words: Sequence[str], cfg: Config, column: str | None) -> list[str]:
     """Return the texts of a file, or the words themselves."""
     from sweep.data import table_files
+    from sweep.data.files import KINDS
 
-    if len(words) > 1 or not (Path(words[0]).exists() or Path(words[0]).suffix in (".csv", ".tsv")):
+    files = [w for w in words if Path(w).exists() or Path(w).suffix.lower() in KINDS]
+    if not files:
         return [*words]
+    if len(words) > 1:
+        raise ConfigError(
+            f"sweep.predict takes one file, or texts; {files[0]!r} is a file among {len(words)}"
+            " arguments. Give it alone."
+        )
     data = cfg.data if column is None else replace(cfg.data, text_column=column)
     return table_files.read_texts(words[0], data)

@@ -113,7 +113,11 @@ def rebuild(names: Sequence[str], overrides: Sequence[str], config_dir: str | No
     # A running sweep marks its recommended runs itself at its end, so it is left alone.
     if store is not None and len(gathered.sweep_ids) == 1 and not gathered.is_running:
         _store(store, gathered, comparison)
-        conclude.mark_recommended(console, store, gathered.sweep_ids[0], comparison)
+        is_finished = not gathered.plan.missing(gathered.records) and all(
+            record.status == "FINISHED" for record in gathered.records
+        )
+        (sweep_id,) = gathered.sweep_ids
+        conclude.mark_recommended(console, store, sweep_id, comparison, is_finished)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -173,7 +173,9 @@ class SweepSession:
                 "the store cannot be reached; the rest is on disk, and the next start delivers it"
             )
         elif comparison is not None:
-            conclude.mark_recommended(console, self.store, self.box.run_id, comparison)
+            conclude.mark_recommended(
+                console, self.store, self.box.run_id, comparison, status == "FINISHED"
+            )
         ids = [record.run_id for record in records]
         terminal.print_links(console, self.folder, self.store, self.box.run_id, ids)
         return 130 if executed.interrupted else 1 if reasons or comparison is None else 0

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from sweep import __version__
 from sweep.base.layout import ROOT
 from sweep.commands.arguments import OptionParser
 from sweep.config import address, key_reference
@@ -28,14 +29,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OptionParser("sweep")
     parser.add_argument("--multirun", "-m", action="store_true")  # always on, so harmless
     parser.add_argument("--keys", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--cfg", choices=["job"])
     signal.signal(signal.SIGTERM, _stop)  # sent by schedulers; treated as Ctrl-C
     try:
         arguments, overrides = parser.parse_known_args(argv)
         if arguments.help:
             print(help_text(arguments.config_dir))
             return 0
+        if arguments.version:
+            print(f"sweep {__version__}")
+            return 0
         if arguments.keys:
             print(key_reference.text())
+            return 0
+        if arguments.cfg:
+            print(configurations(overrides, arguments.config_dir), end="")
             return 0
         return sweep(overrides, arguments.config_dir, argv)
     except ConfigError as error:
@@ -68,6 +77,8 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     context = forkserver.start()  # loads the libraries while this process checks the rest
     composed = compose_sweep(overrides, config_dir)
     jobs, settings = composed.jobs, composed.settings
+    for line in address.from_environment(settings.tracking.uri, settings.tracking.experiment_name):
+        print(line)
 
     from rich.console import Console
 
@@ -90,6 +101,20 @@ def sweep(overrides: Sequence[str], config_dir: str | None, argv: Sequence[str])
     command = address.masked(shlex.join(["python", "-m", "sweep", *argv]))
     with open_session(ledger, store, command, composed) as session:
         return session.run(Console(), context, checked, preflight.gpus)
+
+
+def configurations(overrides: Sequence[str], config_dir: str | None) -> str:
+    """Return the configuration of every run as YAML, one document each, as composed.
+
+    Raises:
+        ConfigError: Something cannot be run.
+    """
+    from omegaconf import OmegaConf
+
+    jobs = compose_sweep(overrides, config_dir).jobs
+    documents = [OmegaConf.to_yaml(OmegaConf.structured(job.cfg)) for job in jobs]
+    texts = [f"# {job.name}\n{text}" for job, text in zip(jobs, documents, strict=True)]
+    return "---\n".join(texts)
 
 
 def _stop(*_: object) -> None:
@@ -115,6 +140,8 @@ def help_text(config_dir: str | None) -> str:
         "options:",
         "  --config-dir DIR   a folder laid out like conf/ with options of your own",
         "  --keys             every KEY with its type, default and meaning",
+        "  --cfg job          the configuration of every run as YAML; trains nothing",
+        "  --version          the version of sweep",
         "  --help             this text",
         "",
         "examples:",

@@ -61,3 +61,14 @@ def file_of(uri: str) -> Path | None:
     if match is None or match[1] == ":memory:":
         return None
     return Path(unquote(match[1]))
+
+
+def from_environment(uri: str | None, experiment_name: str) -> list[str]:
+    """Say which settings of the store come from MLflow's own variables, without credentials."""
+    used = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": experiment_name}
+    keys = {"MLFLOW_TRACKING_URI": "uri", "MLFLOW_EXPERIMENT_NAME": "experiment_name"}
+    return [
+        f"tracking.{keys[name]}={masked(str(value))}, from {name}"
+        for name, value in used.items()
+        if value and masked(os.environ.get(name, "")) == masked(value)
+    ]

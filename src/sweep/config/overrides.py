@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from sweep.config import schema
 from sweep.config.schema import ConfigError
 
-OPTIONS = ("--config-dir DIR", "--help", "--keys")
+OPTIONS = ("--cfg job", "--config-dir DIR", "--help", "--keys", "--version")
 LAUNCHER = "hydra/launcher"
 LAUNCHER_KEYS = "hydra.launcher."
 """What can be set of Hydra's own keys; those of a launcher are looked at where it is known."""
