@@ -66,6 +66,16 @@ def test_an_undecided_pair_says_how_many_more_seeds(tmp_path: Path) -> None:
     assert 1 <= pair.more_seeds <= 20
 
 
+def test_a_pair_that_seeds_cannot_decide_says_how_many_texts_would(tmp_path: Path) -> None:
+    # All seeds alike: what is left open is due to the few texts.
+    rows = {"none": [True] * 60 + [False] * 40, "full": [True] * 57 + [False] * 43}
+    runs = [write_run(tmp_path, name, s, right) for name, right in rows.items() for s in range(3)]
+    pair = only(compare.compare(runs, CompareConfig(margin=0.001)))
+    assert (pair.verdict, pair.more_seeds) == ("undecided", None)
+    assert pair.more_texts is not None
+    assert 150 < pair.more_texts < 400
+
+
 def test_one_seed_decides_nothing_and_says_so(tmp_path: Path) -> None:
     found = compare.compare(write_sweep(tmp_path, {"none": 0.9, "full": 0.6}, seeds=1))
     pair = only(found)

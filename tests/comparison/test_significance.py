@@ -222,3 +222,21 @@ def test_the_best_of_eight_by_validation_is_no_better_on_test(simulate: Any) -> 
     assert called.hits <= at_most(0.05, SWEEPS)
     assert abs(gap) < 0.25  # five standard errors
     assert cheating > 0.4
+
+
+def test_texts_that_are_missing_narrow_the_interval_to_what_is_asked_for() -> None:
+    level, gap = 0.05, 0.02
+    found = Estimate(gap, ((1e-9, 2),), 0.01**2)
+    assert significance.more_seeds(found, 3, margin=0.001, level=level) is None
+    more = significance.more_texts(found, 1_000, margin=0.001, level=level)
+    assert more is not None
+    # With them, a difference that is truly so large is found in four of five sweeps.
+    error = 0.01 * (1_000 / (1_000 + more)) ** 0.5
+    drawn = np.random.default_rng(0).normal(gap, error, 20_000)
+    assert (np.abs(drawn) > 1.96 * error).mean() == pytest.approx(significance.POWER, abs=0.01)
+
+
+def test_texts_are_not_asked_for_where_they_are_enough_or_would_never_do() -> None:
+    for texts in (1e-8, 0.1):
+        found = Estimate(0.02, ((1e-9, 2),), texts)
+        assert significance.more_texts(found, 1_000, margin=0.001, level=0.05) is None

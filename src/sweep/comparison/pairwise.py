@@ -76,9 +76,13 @@ def _differences_in(
     for test, p in zip(tests, adjusted, strict=True):
         half = test.estimate.half_width(options.confidence)
         verdict = _verdict(test, half, p, options)
-        more = None
+        more = texts = None
         if verdict == "undecided":
             more = significance.more_seeds(test.estimate, test.seeds, options.margin, open_level)
+            if more is None and test.seeds >= MIN_SEEDS:
+                texts = significance.more_texts(
+                    test.estimate, test.texts, options.margin, open_level
+                )
         pairs.append(
             Difference(
                 metric=name,
@@ -92,6 +96,7 @@ def _differences_in(
                 verdict=verdict,
                 method=test.method,
                 more_seeds=more,
+                more_texts=texts,
                 seeds=test.seeds,
                 texts=test.texts,
                 note=_note(test, half, verdict),

@@ -72,6 +72,9 @@ class Difference:
     more_seeds: int | None = None
     """How many more seeds each would probably decide it; None when it is decided, out of reach, or
     unknown because there is only one seed."""
+    more_texts: int | None = None
+    """How many more test texts would probably decide it, where no number of seeds would; None in
+    all other cases, and where that is out of reach, too."""
     seeds: int = 1
     """Number of seeds of each side, the smaller one if they differ."""
     texts: int = 0

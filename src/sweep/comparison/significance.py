@@ -18,6 +18,8 @@ POWER = 0.8
 """Probability that `more_seeds` asks for; the usual convention (Cohen 1988)."""
 MOST_SEEDS = 50
 """A difference that needs more additional seeds than this counts as out of reach."""
+MOST_TEXTS = 20
+"""A difference that needs more than this many times the test texts counts as out of reach."""
 
 
 @dataclass(frozen=True)
@@ -161,3 +163,28 @@ def more_seeds(estimate: Estimate, seeds: int, margin: float, level: float) -> i
     inside = ndtr((room - gap) / error) - ndtr((-room - gap) / error)
     enough = (shown >= POWER) | ((room > 0) & (inside >= POWER))
     return int(more[enough][0]) if enough.any() else None
+
+
+def more_texts(estimate: Estimate, texts: int, margin: float, level: float) -> int | None:
+    """Return how many more test texts would show what `more_seeds` could not, with enough seeds.
+
+    More seeds do not narrow the part of an interval that is due to the texts. A rough guess, as
+    `more_seeds` is: it takes the estimated difference and variances for the true ones.
+
+    Args:
+        estimate: The difference so far.
+        texts: Number of test texts so far.
+        margin: Margin of equivalence.
+        level: Level of the test, after correction.
+
+    Returns:
+        None when the texts are enough, or more than `MOST_TEXTS` times as many are needed.
+    """
+    from scipy.special import ndtri
+
+    gap = abs(estimate.mean)
+    needed = float(ndtri(1 - level / 2) + ndtri(POWER))
+    # To leave out 0, or to stay inside the margin, whichever asks for less.
+    room = max(gap, margin - gap)
+    total = texts * estimate.texts * (needed / room) ** 2
+    return int(np.ceil(total)) - texts if texts < total <= MOST_TEXTS * texts else None

@@ -283,7 +283,7 @@ def _forest(material: Material, rows: Sequence[Row], index: int) -> Figure | Non
 
 
 def _pair(material: Material, difference: Difference) -> list[Cell]:
-    say, seeds = material.say, difference.more_seeds
+    say = material.say
     metric = "f1" if difference.metric.endswith("f1") else "accuracy"
     return [
         Cell(f"{difference.a} − {difference.b}"),
@@ -291,9 +291,19 @@ def _pair(material: Material, difference: Difference) -> list[Cell]:
         Cell(across_strategies.points_text(difference), difference.estimate),
         Cell(_p_text(difference), difference.p_adjusted),
         Cell(_verdict_text(material, difference), tone=difference.verdict),
-        Cell("–", float("inf")) if seeds is None else Cell(say("differences.more", n=seeds), seeds),
+        _missing(material, difference),
         Cell(say.known("method", difference.method)),
     ]
+
+
+def _missing(material: Material, difference: Difference) -> Cell:
+    """Return what would probably decide a pair: seeds, test texts where seeds would not, or "–"."""
+    say, seeds, texts = material.say, difference.more_seeds, difference.more_texts
+    if seeds is not None:
+        return Cell(say("differences.more", n=seeds), seeds)
+    if texts is not None:
+        return Cell(say("differences.more_texts", n=f"{texts:,}"), 1e6 + texts)
+    return Cell("–", float("inf"))
 
 
 def _p_text(difference: Difference) -> str:
