@@ -186,7 +186,7 @@ def test_enough_failures_leave_the_rest_out(
 
 def test_a_run_that_takes_too_long_is_ended(overrides: list[str], tmp_path: Path) -> None:
     long = ["trainer.max_steps=1000000", "trainer.timeout_min=0.05"]
-    assert main(["tracking=none", "freeze=full", *overrides, *long]) == 1
+    assert main(["tracking=none", "freeze=full", "freeze.probe=adamw", *overrides, *long]) == 1
     (record,) = records(tmp_path)
     assert record["status"] == "FAILED"
     assert record["reason"] == "took longer than trainer.timeout_min=0.05"
@@ -302,7 +302,7 @@ def test_a_run_in_smaller_pieces_that_is_stopped_goes_on_in_them(
     overrides: list[str], tmp_path: Path
 ) -> None:
     steps = ["trainer.max_steps=4", "trainer.per_device_train_batch_size=8"]
-    command = ["freeze=full", *overrides, *steps]
+    command = ["freeze=full", "freeze.probe=adamw", *overrides, *steps]
     (checked,) = check_inputs(compose_jobs(command))
     cfg, ledger, stop = checked.job.cfg, Ledger(tmp_path / "mlruns"), StopRequest()
     first = tmp_path / "mlruns" / "sweeps" / "before" / "000_full"
