@@ -172,3 +172,13 @@ def test_runs_that_end_within_their_warm_up_recommend_nothing(tmp_path: Path) ->
     for run in runs:
         OmegaConf.save(OmegaConf.structured(cfg), Path(run.folder) / "config.yaml")
     assert compare.compare(runs).recommendation is None
+
+
+def test_losses_over_penalties_are_no_training_that_did_not_fall(tmp_path: Path) -> None:
+    runs = write_sweep(tmp_path, {"none": 0.8, "full": 0.6})
+    for run in runs:
+        with_curve(run, [1.0, 1.1, 1.2, 1.4])
+    assert set(compare.compare(runs).learnt_nothing) == {"none", "full"}
+    for run in runs:
+        run.params["probe"] = "lbfgs"
+    assert compare.compare(runs).learnt_nothing == {}

@@ -67,6 +67,8 @@ def _flag(record: Record, metric: str) -> Remark | None:
     score = record.metrics.get(metric)
     if len(classes) > 1 and score is not None and name in majority and score <= majority[name]:
         return Remark("learnt.majority", {"score": score, "majority": majority[name]})
+    if _is_solved(record):
+        return None  # its losses are those of several penalties, and not of steps
     losses = [value for _, value in read_outputs.curves(record).get("train_loss", [])]
     return None if loss_curve.may_have_fallen(losses) else Remark("learnt.no_fall")
 
@@ -77,8 +79,12 @@ def _scores_of_majority(classes: np.ndarray, counts: np.ndarray, texts: int) -> 
     return {"accuracy": share, "f1": 2 * share / (1 + share) / len(classes)}
 
 
+def _is_solved(record: Record) -> bool:
+    return record.params.get("probe") == "lbfgs"
+
+
 def _is_short(record: Record) -> bool:
-    if record.params.get("probe") == "lbfgs":
+    if _is_solved(record):
         return False
     steps = _last_step(read_outputs.curves(record).values())
     if steps is None:
