@@ -262,6 +262,7 @@ def test_the_command_line_wins_over_the_experiment() -> None:
         ('data.text_column="사람문장1"', "text_column", "사람문장1"),
         ("data.path=감성 대화(1).csv", "path", "감성 대화(1).csv"),
         ("data.separator=;", "separator", ";"),
+        ("data.separator=,", "separator", ","),
         ("data.label_pattern=(E[1-6])\\d{1,2}", "label_pattern", "(E[1-6])\\d{1,2}"),
         ("data.label_names=[기쁨, 슬픔]", "label_names", ["기쁨", "슬픔"]),
         ("data.configuration=null", "configuration", None),

@@ -10,8 +10,8 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from sweep import __version__
 from sweep.base.layout import ROOT
 from sweep.commands.arguments import OptionParser
 from sweep.config import address, key_reference
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(help_text(arguments.config_dir))
             return 0
         if arguments.version:
-            print(f"sweep {__version__}")
+            print(f"sweep {version('sweep')}")
             return 0
         if arguments.keys:
             print(key_reference.text())

@@ -48,6 +48,8 @@ def parse(
         Per key, one override per value, in the order typed; those with a mistake are left out.
         The last word counts when a key is given twice.
     """
+    # Quotes around the comma do not survive the shell, and Hydra would read a sweep of nothing.
+    texts = ['data.separator=","' if text == "data.separator=," else text for text in texts]
     parser, most = OverridesParser.create(config_loader=loader), _typed_limit(texts)
     parsed: dict[str, list[Override]] = {}
     for text in texts:
