@@ -15,7 +15,7 @@ from importlib.metadata import version
 from sweep.base.layout import ROOT
 from sweep.commands.arguments import OptionParser
 from sweep.config import address, key_reference
-from sweep.config.compose import compose_sweep, options
+from sweep.config.compose import as_yaml, compose_sweep, options
 from sweep.config.schema import ConfigError
 from sweep.execution import forkserver
 
@@ -109,11 +109,8 @@ def configurations(overrides: Sequence[str], config_dir: str | None) -> str:
     Raises:
         ConfigError: Something cannot be run.
     """
-    from omegaconf import OmegaConf
-
     jobs = compose_sweep(overrides, config_dir).jobs
-    documents = [OmegaConf.to_yaml(OmegaConf.structured(job.cfg)) for job in jobs]
-    texts = [f"# {job.name}\n{text}" for job, text in zip(jobs, documents, strict=True)]
+    texts = [f"# {job.name}\n{as_yaml(job.cfg)}" for job in jobs]
     return "---\n".join(texts)
 
 

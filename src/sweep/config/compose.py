@@ -24,7 +24,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -324,3 +324,8 @@ def _summary(group: str, name: str) -> str:
             comments = [line[1:].strip() for line in lines if line.startswith("#")]
             return next((c for c in comments if c and not c.startswith("@")), "")
     return "comes with Hydra or a plugin of it" if group == LAUNCHER else ""
+
+
+def as_yaml(cfg: Config) -> str:
+    """Return the configuration of a run as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(cfg))
